@@ -1,0 +1,205 @@
+"""The command line: `storymill`, or `python -m flows`.
+
+Each command imports what it needs when it runs: the ones that only read start at once, without Prefect and torch.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from flows import wiring
+from lib import presets, store
+from lib.errors import TransientError, UserError
+
+app = App(
+    name="storymill",
+    help="Small story models, end to end: stories, tokenizer, pretraining, instructions, alignment.",
+    version_flags=["--version"],
+)
+Overrides = presets.overrides_of(presets.Chain, presets.laptop())
+Preset = Literal["laptop", "smoke"]
+Changes = Annotated[Overrides | None, Parameter(name="*", group="Settings of each stage (laptop's in brackets)")]
+Model = Literal["aligned", "instruct", "base"]
+
+
+def chosen(
+    preset: Preset,
+    changes: Overrides | None,
+    stories: str | None = None,
+    heldout: str | None = None,
+    teacher: str | None = None,
+    base_url: str | None = None,
+    model: str | None = None,
+) -> presets.Chain:
+    """The preset with what the user changes of it."""
+    given = changes.model_dump(exclude_unset=True) if changes else {}
+    source = {"path": stories, "heldout": heldout}
+    asked = {"teacher": teacher, "base_url": base_url, "model": model}
+    for stage, short in (("ingest", source), ("generate", asked)):
+        if short := {key: value for key, value in short.items() if value is not None}:
+            given[stage] = given.get(stage, {}) | short
+    return presets.with_overrides(presets.PRESETS[preset](), given)
+
+
+@app.command
+def run(
+    *,
+    preset: Preset = "laptop",
+    stories: str | None = None,
+    heldout: str | None = None,
+    teacher: Literal["storyteller", "openai"] | None = None,
+    base_url: str | None = None,
+    model: str | None = None,
+    more: int | None = None,
+    changes: Changes = None,
+) -> None:
+    """Run the whole chain; what is finished already comes from the cache.
+
+    Parameters
+    ----------
+    preset
+        The configuration to start from.
+    stories
+        Your own stories instead of the teacher's: FILE.jsonl, .txt, .parquet or hf:DATASET.
+    heldout
+        Text that is only measured on, never trained on.
+    teacher
+        Who writes the stories: the built-in grammar, or an OpenAI-compatible service (key in OPENAI_API_KEY).
+    base_url
+        The service's address.
+    model
+        The service's model.
+    more
+        Stories to add to those this plan has made so far.
+    """
+    from flows import session
+
+    session.run(chosen(preset, changes, stories, heldout, teacher, base_url, model), more)
+
+
+@app.command
+def plan(
+    *,
+    preset: Preset = "laptop",
+    stories: str | None = None,
+    heldout: str | None = None,
+    teacher: Literal["storyteller", "openai"] | None = None,
+    base_url: str | None = None,
+    model: str | None = None,
+    changes: Changes = None,
+) -> None:
+    """Say per stage whether a run would find it cached, and if not, why. Changes nothing."""
+    from lib.web import tables
+    from lib.web.plan import Plan
+
+    found = Plan()
+    wiring.everything(chosen(preset, changes, stories, heldout, teacher, base_url, model), found.do)
+    tables.show(["stage", "a run would", "why"], [(line.stage, line.what, line.why) for line in found.lines], "table")
+
+
+@app.command
+def sql(query: str | None = None, /, *, format: Literal["table", "csv", "json"] = "table") -> None:
+    """Ask DuckDB a question of everything there is; without a question, list the views.
+
+    Parameters
+    ----------
+    query
+        One SQL query, for example: select split, count(*) from stories group by split
+    format
+        For a reader, a spreadsheet or a program.
+    """
+    from lib.web import tables
+
+    tables.show(*tables.ask(store.connect(), query or tables.VIEWS), format)
+
+
+@app.command
+def coverage(question: str, /) -> None:
+    """Count how well the stories cover a question such as "a boy crossing a bridge with a troll under it"."""
+    from lib.web import coverage as reader
+
+    reader.show(reader.coverage(store.connect(), question))
+
+
+@app.command
+def sample(
+    prompt: str,
+    /,
+    *,
+    model: Model = "aligned",
+    count: int = 1,
+    temperature: float = 0.8,
+    top_p: float = 0.95,
+    seed: int = 0,
+    complete: bool = False,
+) -> None:
+    """Write a story for an instruction, or, with --complete, go on from an opening."""
+    from lib.web import chat
+
+    chat.sample(prompt, model=model, count=count, temperature=temperature, top_p=top_p, seed=seed, complete=complete)
+
+
+@app.command
+def chat(*, model: Model = "aligned", temperature: float = 0.8) -> None:
+    """Talk to a model in the terminal."""
+    from lib.web import chat as talk
+
+    talk.chat(model=model, temperature=temperature)
+
+
+@app.command
+def serve(*, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve a chat page and an OpenAI-compatible endpoint of the three models."""
+    from lib.web import server
+
+    server.serve(host=host, port=port)
+
+
+@app.command
+def report() -> None:
+    """Print the newest report and say where its page lies."""
+    from lib.web import terminal
+
+    terminal.show_newest_report()
+
+
+@app.command
+def export(folder: Path, /, *, model: Model = "aligned", preset: Preset = "laptop") -> None:
+    """Copy a model, in Hugging Face's and llama2.c's formats, into a folder."""
+    from lib.web import exporting
+
+    exporting.export(folder, model)
+
+
+@app.command
+def ui() -> None:
+    """Start the Prefect server, deploy the schedules of prefect.yaml, and work on what is due until Ctrl-C."""
+    from flows import session
+
+    session.ui()
+
+
+@app.command
+def down() -> None:
+    """Stop the Prefect server that run and ui start."""
+    from flows import server
+
+    print("stopped" if server.stop() else "no server of ours was running")
+
+
+def main() -> None:
+    """Run the command; a user's error is one message on stderr and exit code 1."""
+    try:
+        app()
+    except (UserError, TransientError) as error:
+        print(f"storymill: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("storymill: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

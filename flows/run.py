@@ -1,0 +1,64 @@
+"""What the flows share: how a stage becomes a task run, how a plan grows, what a finished flow shows."""
+
+from typing import TypeVar
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+import tasks
+from lib import store
+from lib.presets import StoriesConfig, with_overrides
+from lib.store import Config, Dataset
+
+AnyConfig = TypeVar("AnyConfig", bound=StoriesConfig)
+
+
+def name() -> str:
+    """nightly, 10,000 stories: the UI's default names say nothing."""
+    config = flow_run.parameters.get("config")
+    source = (
+        config.ingest.path if config and config.ingest else f"{config.generate.plan.count:,} stories" if config else ""
+    )
+    return f"{flow_run.flow_name}, {source}"
+
+
+def as_task(stage: str, config: Config, **inputs: Dataset) -> Dataset:
+    """Run a stage as its cached, retryable task."""
+    return tasks.task_of(stage)(config, **inputs)
+
+
+def grown(config: AnyConfig, more: int | None) -> AnyConfig:
+    """`config` with `more` stories than its plan has made so far; None leaves it as it is."""
+    if more is None or config.ingest:
+        return config
+    made = (each.manifest["config"]["plan"]["count"] for each in store.finished("generate") if same_plan(each, config))
+    count = max(made, default=config.generate.plan.count) + more
+    return with_overrides(config, {"generate": {"plan": {"count": count}}})
+
+
+def same_plan(dataset: Dataset, config: StoriesConfig) -> bool:
+    """Whether the dataset was asked for with this config, however many stories it was."""
+    theirs, ours = dataset.manifest["identity"], config.generate.identity()
+    return theirs | {"plan": theirs["plan"] | {"count": 0}} == ours | {"plan": ours["plan"] | {"count": 0}}
+
+
+def show_rows(made: dict[str, Dataset]) -> None:
+    """One table of row counts per stage, those that came from the cache included."""
+    table = []
+    for what, dataset in made.items():
+        manifest = dataset.manifest
+        counts = manifest["counts"]
+        dropped = ", ".join(f"{reason} {n:,}" for reason, n in manifest["drops"].items())
+        row = {
+            "stage": what,
+            "rows in": counts.get("rows_in", ""),
+            "rows out": counts.get("rows_out", manifest["rows"]),
+        }
+        table.append(row | {"dropped": dropped, "dataset": f"{dataset.stage}/{dataset.name}"})
+    create_table_artifact(key="rows", table=table, description="Rows in and out of every stage")
+    store.write_catalogue()
+
+
+def show_report(report: Dataset) -> None:
+    """The report as a markdown artifact."""
+    create_markdown_artifact(key="report", markdown=report.file("report.md").read_text(), description=str(report.path))

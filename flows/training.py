@@ -1,0 +1,16 @@
+"""Training: pretrain, instruct, align, on the newest stories. Deployed weekly."""
+
+from prefect import flow
+
+from flows import run, wiring
+from flows.stories import MORE
+from lib.presets import Chain, laptop
+from lib.store import Dataset
+
+
+@flow(name="training", flow_run_name=run.name)
+def training(config: Chain = laptop(), more: int | None = MORE) -> dict[str, Dataset]:  # noqa: B008
+    """Train the base model, teach it to follow instructions, and align it."""
+    made = wiring.training(run.grown(config, more), run.as_task)
+    run.show_rows(made)
+    return made

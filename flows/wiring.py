@@ -1,0 +1,56 @@
+"""The chain, written once: which stage reads what.
+
+`do(stage, config, **inputs)` is how a stage gets done: a cached Prefect task in a flow, a look-up in `storymill plan`,
+a plain build in a test. Each function returns every dataset so far, by name.
+"""
+
+from typing import Protocol
+
+from lib.presets import Chain, StoriesConfig, VocabularyConfig
+from lib.store import Config, Dataset
+
+Made = dict[str, Dataset]
+
+
+class Do(Protocol):
+    def __call__(self, stage: str, config: Config, **inputs: Dataset) -> Dataset: ...
+
+
+def stories(config: StoriesConfig, do: Do) -> Made:
+    """From the teacher, or from the user's files, to clean stories with a side of the split each."""
+    raw = do("ingest", config.ingest) if config.ingest else do("generate", config.generate)
+    clean = do("clean", config.clean, stories=raw)
+    dedup = do("dedup", config.dedup, stories=clean)
+    split = do("split", config.split, stories=dedup)
+    return {"raw": raw, "clean": clean, "dedup": dedup, "split": split}
+
+
+def vocabulary(config: VocabularyConfig, do: Do) -> Made:
+    """… and on to token shards: whole stories for pretraining, instruction + story for the rest."""
+    made = stories(config, do)
+    split = made["split"]
+    tokenizer = do("tokenizer", config.tokenizer, stories=split)
+    tokens = do("tokens", config.tokens, stories=split, tokenizer=tokenizer)
+    natural = do("tokens", config.natural, stories=split, tokenizer=tokenizer)
+    return made | {"tokenizer": tokenizer, "tokens": tokens, "natural": natural}
+
+
+def training(config: Chain, do: Do) -> Made:
+    """… and on to the three models."""
+    made = vocabulary(config, do)
+    split, tokenizer, natural = made["split"], made["tokenizer"], made["natural"]
+    base = do("pretrain", config.pretrain, tokens=made["tokens"], tokenizer=tokenizer)
+    instruct = do("instruct", config.instruct, base=base, tokens=natural, tokenizer=tokenizer)
+    aligned = do("align", config.align, model=instruct, stories=split, tokens=natural, tokenizer=tokenizer)
+    return made | {"pretrain": base, "instruct": instruct, "align": aligned}
+
+
+def everything(config: Chain, do: Do) -> Made:
+    """… and on to the comparison, the exported model and the report."""
+    made = training(config, do)
+    models = {"base": made["pretrain"], "instruct": made["instruct"], "aligned": made["align"]}
+    split, tokenizer = made["split"], made["tokenizer"]
+    evaluate = do("evaluate", config.evaluate, **models, stories=split, tokenizer=tokenizer)
+    export = do("export", config.export, model=made["align"], tokenizer=tokenizer)
+    made |= {"evaluate": evaluate, "export": export}
+    return made | {"report": do("report", config.report, **made)}

@@ -1,0 +1,127 @@
+"""What the machine is good at: device, number format, compiler; and how close a run comes to its peak.
+
+In:   Training (device, precision, compile, threads), the model
+Out:  Compute, whose `nats` is the one function that training and evaluation call
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lib.errors import UserError
+from lib.model.network import IGNORE, Llama
+from lib.model.training import Training
+
+# An eager step of 1M parameters does about 65 GFLOP/s on one core; compiling costs 9-15 s cold, 2-3 s warm, and doubles
+# that speed. Below half a minute of eager work it does not pay.
+WORTH_COMPILING = 4e12  # FLOP
+Nats = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how a model runs."""
+
+    device: torch.device
+    dtype: torch.dtype  # of matrix products; weights, sums and the optimiser stay float32
+    compiled: bool
+    nats: Nats  # (ids_BT, document_BT, targets_BT) -> nats summed over the targets that are not IGNORE
+
+    def __str__(self) -> str:
+        number = {torch.bfloat16: "bf16", torch.float32: "fp32"}[self.dtype]
+        return f"{self.device.type}, {number}, {'compiled' if self.compiled else 'eager'}"
+
+
+def prepare(*, model: Llama, training: Training, row_length: int) -> Compute:
+    """Choose device, dtype and compiler for this model and run; moves the model to the device."""
+    if training.threads:
+        torch.set_num_threads(training.threads)
+    device = pick_device(training.device)
+    dtype = pick_dtype(training.precision, device)
+    flop = training.steps * training.batch_size * row_length * flop_per_token(model, row_length)
+    compiled = training.compile == "on" or (training.compile == "auto" and flop > WORTH_COMPILING and can_compile())
+    if compiled and not can_compile():
+        raise UserError("compile is 'on', but found no C++ compiler (g++ or clang++); install one or use compile 'off'")
+    model.to(device).explicit_attention = compiled and device.type == "cpu"
+    return Compute(device=device, dtype=dtype, compiled=compiled, nats=_nats(model, device, dtype, compiled))
+
+
+def _nats(model: Llama, device: torch.device, dtype: torch.dtype, compiled: bool) -> Nats:
+    def nats(ids_BT: Tensor, document_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        logits_NV, targets_N = model(ids_BT, document_BT).flatten(0, 1).float(), targets_BT.flatten()
+        return torch.nn.functional.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="sum")
+
+    if compiled:
+        # A stable folder: with a warm cache the first step takes seconds less. Inductor reads it when it is imported.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder() / "inductor"))
+        nats = torch.compile(nats, dynamic=False)
+
+    def in_dtype(ids_BT: Tensor, document_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        with autocast(device, dtype):  # around the compiled function: inside it, the cache of compiled graphs is bypassed
+            return nats(ids_BT, document_BT, targets_BT)
+
+    return in_dtype
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "storymill"
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def pick_device(asked: str) -> torch.device:
+    """Raises UserError for a device that this machine has not."""
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {asked!r} cannot be used here ({error}); use 'auto' or 'cpu'") from error
+    return device
+
+
+def pick_dtype(asked: str, device: torch.device) -> torch.dtype:
+    """bf16 where its matrix products are fast: 4.5 times fp32 with avx512_bf16 (measured on Zen 5), slower without."""
+    if asked == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        able = torch.cpu.get_capabilities()
+        return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[asked]
+
+
+@cache
+def can_compile() -> bool:
+    """Inductor needs a C++ compiler."""
+    names = (os.environ.get("CXX"), "g++", "clang++")
+    return any(name and shutil.which(name) for name in names)
+
+
+def flop_per_token(model: Llama, row_length: int) -> float:
+    """Of one training step, forward and backward: 6 N + 6 L D T (causal attention counted as half of the square)."""
+    shape = model.shape
+    matrices = sum(weight.numel() for weight in model.parameters() if weight.dim() == 2)
+    return 6 * matrices + 6 * shape.n_layers * shape.d_model * row_length
+
+
+@cache
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """The FLOP/s of matrix products (4096 x 768 x 288) that this machine really does: the best of 0.15 s of tries."""
+    a, b = torch.ones(4096, 768, device=device, dtype=dtype), torch.ones(768, 288, device=device, dtype=dtype)
+    best, until = 0.0, time.monotonic() + 0.15
+    while time.monotonic() < until:
+        started = time.perf_counter()
+        (a @ b).sum().item()
+        best = max(best, 2 * 4096 * 768 * 288 / (time.perf_counter() - started))
+    return best

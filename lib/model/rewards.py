@@ -1,0 +1,91 @@
+"""Rewards: prompts and the stories they got in, one number a story out.
+
+In:   weights by name; a name is one of REWARDS, or the dotted path of any Python callable (my_module.my_reward)
+Out:  Rewards: the weighted sum, and each part of it
+On:   for `concept` the packaged MiniLM (extra `embed`), loaded when the first story is scored
+
+A reward is anything that can be called with (prompts, stories) and returns a float for each.
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lib.errors import UserError
+from lib.text.words import follows
+
+
+class Reward(Protocol):
+    """How good each story is as an answer to its prompt."""
+
+    def __call__(self, prompts: Sequence[str], stories: Sequence[str]) -> Sequence[float]: ...
+
+
+class Concept:
+    """The cosine of a story with the concept's text (all-MiniLM-L6-v2), -1 to 1."""
+
+    def __init__(self, concept: str) -> None:
+        from lib.model.minilm import MiniLM
+
+        self.minilm = MiniLM()
+        self.concept_D = self.minilm.embed([concept])[0]
+
+    def __call__(self, prompts: Sequence[str], stories: Sequence[str]) -> list[float]:
+        return (self.minilm.embed(list(stories)) @ self.concept_D).tolist()
+
+
+class Words:
+    """The share, 0 to 1, of the prompt's content words that the story holds."""
+
+    def __init__(self, concept: str) -> None:
+        pass
+
+    def __call__(self, prompts: Sequence[str], stories: Sequence[str]) -> list[float]:
+        return [follows(prompt, story) for prompt, story in zip(prompts, stories, strict=True)]
+
+
+REWARDS: dict[str, Callable[[str], Reward]] = {"concept": Concept, "words": Words}  # each made with the concept's text
+
+
+@dataclass(frozen=True)
+class Scores:
+    total: list[float]
+    parts: Mapping[str, list[float]]  # by name, before weights
+
+
+class Rewards:
+    """A weighted sum of rewards. One with the weight 0 is not computed."""
+
+    def __init__(self, weights: Mapping[str, float], *, concept: str) -> None:
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        if not self.weights:
+            raise UserError(f"found rewards {dict(weights)}, expected at least one with a weight that is not 0")
+        self.rewards = {name: REWARDS[name](concept) if name in REWARDS else imported(name) for name in self.weights}
+
+    def __call__(self, prompts: Sequence[str], stories: Sequence[str]) -> Scores:
+        parts = {name: checked(name, reward(prompts, stories), len(stories)) for name, reward in self.rewards.items()}
+        total = [math.fsum(self.weights[name] * parts[name][i] for name in parts) for i in range(len(stories))]
+        return Scores(total, parts)
+
+
+def imported(path: str) -> Reward:
+    """The callable at a dotted path. UserError where there is none."""
+    module, _, name = path.rpartition(".")
+    try:
+        reward = getattr(importlib.import_module(module), name) if module else None
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"found reward {path!r}, which cannot be imported ({error})") from error
+    if not callable(reward):
+        raise UserError(f"found reward {path!r}, expected {', '.join(REWARDS)} or the dotted path of a callable")
+    return reward
+
+
+def checked(name: str, values: Sequence[float], expected: int) -> list[float]:
+    """The values as floats; UserError unless there is a finite one for each story."""
+    floats = [float(value) for value in values]
+    if len(floats) != expected or not all(map(math.isfinite, floats)):
+        odd = next((value for value in floats if not math.isfinite(value)), f"{len(floats)} values")
+        raise UserError(f"the reward {name!r} gave {odd} for {expected} stories, expected one finite number each")
+    return floats

@@ -1,0 +1,41 @@
+"""What steers a training run: the fields that pretrain and instruct share. Imports no torch, so that configs load fast.
+
+Digests are promised per machine: `device`, `threads` and `compile` change the last bits of a sum, and stay out of the
+dataset's name all the same, because the same request on another machine is still the same request.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from lib.errors import UserError
+from lib.store import Config, runtime
+
+
+class Diverged(UserError):
+    """The loss or the gradient is no number any more. Trying again would give the same."""
+
+
+class Training(Config):
+    """Steps, rows, learning rate; what is optimised and how; when to measure and to save."""
+
+    steps: int = Field(ge=1, description="optimiser steps")
+    batch_size: int = Field(32, ge=1, description="rows in a step")
+    accumulate: int = Field(1, ge=1, description="pieces a step is computed in; it must divide batch_size")
+    lr: float = Field(3e-3, gt=0, description="learning rate after the warm-up")
+    warmup: int = Field(20, ge=0, description="steps of linear warm-up")
+    schedule: Literal["cosine", "wsd"] = Field("cosine", description="wsd: level, then a linear decay at the end")
+    decay_share: float = Field(0.3, ge=0, le=1, description="wsd: share of the steps that decay")
+    final_lr: float = Field(0.0, ge=0, le=1, description="learning rate of the last step, as a share of lr")
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for hidden matrices, AdamW for the rest")
+    weight_decay: float = Field(0.1, ge=0, description="on matrices only")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's two memories")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")
+    seed: int = Field(0, ge=0, description="of weights, order of stories and dropout")
+    eval_every: int = Field(100, ge=1, description="steps between two looks at held-out stories")
+    eval_stories: int = Field(500, ge=1, description="at most so many held-out stories are scored each time")
+    checkpoint_every: int = runtime(100, ge=1, description="steps between two checkpoints")
+    device: str = runtime("auto", description="auto: cuda if there is one, else cpu")
+    threads: int | None = runtime(None, ge=1, description="processor threads; all if not given")
+    compile: Literal["auto", "on", "off"] = runtime("auto", description="auto: torch.compile where it pays")

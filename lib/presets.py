@@ -1,0 +1,144 @@
+"""Whole configurations, as functions. A preset is laptop() with what differs.
+
+    StoriesConfig      generate or ingest, clean, dedup, split
+    VocabularyConfig   … + tokenizer, tokens, natural
+    Chain              … + pretrain, instruct, align, evaluate, export, report
+
+The field of a stage has the stage's name; `natural` is the tokens stage again, in the layout of instructions.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from lib.errors import UserError
+from lib.stages.align import AlignConfig
+from lib.stages.clean import CleanConfig
+from lib.stages.dedup import DedupConfig
+from lib.stages.evaluate import EvaluateConfig
+from lib.stages.export import ExportConfig
+from lib.stages.generate import GenerateConfig
+from lib.stages.ingest import IngestConfig
+from lib.stages.instruct import InstructConfig
+from lib.stages.pretrain import PretrainConfig
+from lib.stages.report import ReportConfig
+from lib.stages.split import SplitConfig
+from lib.stages.tokenizer import TokenizerConfig
+from lib.stages.tokens import TokensConfig
+from lib.store import Config
+from lib.text.prompts import PromptPlan
+
+
+class StoriesConfig(Config):
+    generate: GenerateConfig = GenerateConfig()
+    ingest: IngestConfig | None = Field(None, description="read the user's stories instead of asking a teacher")
+    clean: CleanConfig = CleanConfig()
+    dedup: DedupConfig = DedupConfig()
+    split: SplitConfig = SplitConfig()
+
+
+class VocabularyConfig(StoriesConfig):
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    tokens: TokensConfig = TokensConfig(layout="pretrain")
+    natural: TokensConfig = TokensConfig(layout="natural")
+
+
+class Chain(VocabularyConfig):
+    pretrain: PretrainConfig
+    instruct: InstructConfig
+    align: AlignConfig = AlignConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    export: ExportConfig = ExportConfig()
+    report: ReportConfig = ReportConfig()
+
+
+def laptop() -> Chain:
+    """10,000 stories and a model of 1.3 million parameters: about five minutes on two CPU cores."""
+    return Chain(
+        generate=GenerateConfig(plan=PromptPlan(count=10_000), part_rows=1000),
+        pretrain=PretrainConfig(steps=240),
+        instruct=InstructConfig(steps=60),
+    )
+
+
+def smoke() -> Chain:
+    """Everything once, as small as it goes: for tests, and for a first look at one's own changes."""
+    small = {"batch_size": 8, "eval_every": 10, "checkpoint_every": 5, "compile": "off", "threads": 1}
+    changes = {
+        "generate": {"plan": {"count": 160}, "part_rows": 40},
+        "tokenizer": {"vocab_size": 768},
+        "pretrain": {
+            "steps": 30,
+            "d_model": 32,
+            "n_layers": 2,
+            "n_heads": 2,
+            "n_kv_heads": 2,
+            "d_ff": 64,
+            "max_length": 320,
+        }
+        | small,
+        "instruct": {"steps": 15} | small,
+        "align": {"updates": 3, "prompts_per_update": 2, "samples_per_prompt": 2, "max_new": 60, "heldout_prompts": 4},
+        "evaluate": {"loss_stories": 20, "instructions": 4, "max_new": 60, "reward": "off"},
+    }
+    changes["align"] |= {"eval_every": 2, "checkpoint_every": 1, "threads": 1}
+    chain = with_overrides(laptop(), changes)
+    # Without the concept reward, whose embedding model takes longer to load than everything here takes to run.
+    return chain.model_copy(update={"align": chain.align.model_copy(update={"rewards": {"words": 1.0}})})
+
+
+PRESETS = {"laptop": laptop, "smoke": smoke}
+
+
+def laptop_stories() -> StoriesConfig:
+    return _narrow(laptop(), StoriesConfig)
+
+
+def laptop_vocabulary() -> VocabularyConfig:
+    return _narrow(laptop(), VocabularyConfig)
+
+
+def _narrow(chain: Chain, kind: type[Config]) -> Any:
+    return kind(**{name: getattr(chain, name) for name in kind.model_fields})
+
+
+# ---- what a user changes of a preset
+
+
+def with_overrides(config: Any, changes: dict[str, Any]) -> Any:
+    """`config` with nested changes, checked as a whole; a value that cannot be is a UserError naming its key."""
+    try:
+        return type(config).model_validate(_merged(config.model_dump(), changes))
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
+        raise UserError(f"this configuration cannot be: {told}") from None
+
+
+def _merged(base: dict[str, Any] | None, changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base or {})
+    for key, value in changes.items():
+        merged[key] = _merged(merged.get(key), value) if isinstance(value, dict) else value
+    return merged
+
+
+def overrides_of(model: type[BaseModel], preset: BaseModel | None) -> type[BaseModel]:
+    """`model` with every field optional and none set: what the command line may change of a preset."""
+    fields: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        now = getattr(preset, name, None)
+        nested = _nested(field.annotation)
+        kind = overrides_of(nested, now) if nested else field.annotation
+        text = field.description or ""
+        fields[name] = (kind | None, Field(None, description=text if nested else f"{text} ({_short(now)})".strip()))
+    return create_model(f"{model.__name__}Overrides", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    """The model in `Model` or `Model | None`."""
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    return next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,37 @@
+"""The stages, one module each: what comes in, what goes out.
+
+A stage module `lib/stages/<name>.py` holds STAGE, its config `<Name>Config`, and one function `<name>(draft, config,
+**inputs)` that fills a folder. Where it reads the user's own files, `external(config)` gives their content digests.
+"""
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+
+from lib import store
+from lib.store import Config, Dataset, Progress
+
+
+def module_of(stage: str) -> ModuleType:
+    return importlib.import_module(f"lib.stages.{stage}")
+
+
+def config_type(stage: str) -> type[Config]:
+    return getattr(module_of(stage), f"{stage.capitalize()}Config")
+
+
+def external(stage: str, config: Config) -> dict[str, str]:
+    """Content digests of what the stage reads outside the store."""
+    return getattr(module_of(stage), "external", lambda _: {})(config)
+
+
+def request_name(stage: str, config: Config, inputs: Mapping[str, Dataset]) -> str:
+    """The name of the dataset that this stage makes of these inputs."""
+    return store.request_name(module_of(stage).STAGE, config, inputs, external(stage, config))
+
+
+def build(stage: str, config: Config, inputs: Mapping[str, Dataset], on_progress: Progress | None = None) -> Dataset:
+    """Make or find that dataset, in this process."""
+    module = module_of(stage)
+    fill = getattr(module, stage)
+    return store.build(module.STAGE, config, inputs, fill, external=external(stage, config), on_progress=on_progress)

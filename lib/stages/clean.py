@@ -1,0 +1,82 @@
+"""Clean: repair every story's text, then keep the stories a child could read to the end and record why the others went.
+
+In:   raw stories (generate or ingest)
+Out:  kept rows, repaired, + `words, chars`; others, as they came, under _dropped/ with `reason, detail, rule_version`
+Relies on lib/text/repair.py, lib/text/rules.py and lib/text/summary.py, which say what each step does and why.
+
+Every kept row has a summary in the form "a story about ...": the source's own, or one taken from the story.
+"""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lib.errors import UserError
+from lib.store import Dataset, Draft, PartResult, Stage
+from lib.text.repair import repair_column
+from lib.text.rules import RULE_VERSION, Limits, judge
+from lib.text.summary import extractive_summary, request_summary
+
+STAGE = Stage("clean", 1)
+
+
+class CleanConfig(Limits):
+    """What a kept story may look like: the limits of lib/text/rules.py."""
+
+
+def clean(draft: Draft, config: CleanConfig, *, stories: Dataset) -> None:
+    """Write one cleaned part per raw part. Raises UserError if no story passes."""
+    draft.each_part(stories, config, lambda table, n: clean_part(table, n, config))
+    if not draft.counts["rows_out"]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in draft.drops.most_common()) or "there were none"
+        raise UserError(
+            f"clean kept none of {draft.counts['rows_in']:,} stories ({reasons}), expected at least one: "
+            "is this English text with whole stories? If so, set clean.min_words and clean.max_words to fit it"
+        )
+    draft.count(summaries_made=_num_without_summary(stories.table(["summary"])) - _num_dropped_without(draft))
+
+
+def clean_part(table: pa.Table, n: int, config: CleanConfig) -> PartResult:
+    """One part of raw stories, judged."""
+    raw = table["text"].combine_chunks()
+    texts, _ = repair_column(raw)
+    reasons, details, words = judge(texts, config)
+    reason = pa.array(reasons, pa.string())
+    stays = pc.is_null(reason)
+    kept_texts = texts.filter(stays)
+    summaries = _summaries(table["summary"].combine_chunks().filter(stays), kept_texts)
+    kept = _with(table.filter(stays), text=kept_texts, summary=summaries)
+    kept = _with(kept, words=pa.array(words, pa.int32()).filter(stays), chars=pc.utf8_length(kept_texts))
+    dropped = _with(table, reason=reason, detail=pa.array(details, pa.string())).filter(pc.invert(stays))
+    dropped = _with(dropped, rule_version=pa.array([RULE_VERSION] * len(dropped), pa.int32()))
+    return PartResult(
+        files={f"part-{n:05d}.parquet": kept, f"_dropped/part-{n:05d}.parquet": dropped},
+        rows_in=len(table),
+        rows_out=len(kept),
+        drops={entry["values"]: entry["counts"] for entry in pc.value_counts(dropped["reason"]).to_pylist()},
+    )
+
+
+def _summaries(given: pa.Array, texts: pa.Array) -> pa.Array:
+    """A request for every story: the given summary in the house's form, or the story's own who and what."""
+    repaired, _ = repair_column(pc.fill_null(given, ""))
+    pairs = zip(repaired.to_pylist(), texts.to_pylist(), strict=True)
+    return pa.array([request_summary(summary) or extractive_summary(text) for summary, text in pairs], pa.string())
+
+
+def _with(table: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """`table` with these columns, new or in place of the old."""
+    for name, column in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.append_column(name, column) if at < 0 else table.set_column(at, name, column)
+    return table
+
+
+def _num_without_summary(table: pa.Table) -> int:
+    return pc.sum(pc.equal(pc.utf8_trim_whitespace(pc.fill_null(table["summary"], "")), "")).as_py() or 0
+
+
+def _num_dropped_without(draft: Draft) -> int:
+    """Dropped rows that came without a summary, from the files of this draft (their parts may be linked, not made)."""
+    names = [name for name in draft.files if name.startswith("_dropped/")]
+    return sum(_num_without_summary(pq.read_table(draft.path / name, columns=["summary"])) for name in names)

@@ -1,0 +1,120 @@
+"""Ingest: bring stories from files or a Hugging Face dataset into the columns every later stage knows.
+
+In:   FILE.jsonl, FILE.txt (stories end in <|endoftext|>), FILE.parquet, hf:DATASET[:CONFIG]; held-out text likewise
+Out:  raw stories in parts of `part_rows`; held-out text first, marked given_split = 'val'
+Streams: one part is in memory at a time, beside some 100 bytes for each story's id.
+
+A record has `text` or `story`, and may have `summary`, `id`, `source`, `verb`, `noun`, `adjective`, `features`,
+`model`, `given_split`, or TinyStories' `instruction` with its three words and its features. A story's id is a hash of
+its text and the id it came with, never of its place: it stays when others are added before it. A second copy's id ends
+in "-2", a third one's in "-3".
+"""
+
+import hashlib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from lib.errors import UserError
+from lib.store import Config, Dataset, Draft, Stage
+from lib.store.schemas import RAW
+from lib.text.sources import file_digest, records
+
+STAGE = Stage("ingest", 1)
+SURROGATE = re.compile("[\ud800-\udfff]")
+SIDES = ("train", "val", "test")
+
+
+class IngestConfig(Config):
+    """Where the stories come from."""
+
+    path: str = Field(description="FILE.jsonl, FILE.txt, FILE.parquet or hf:DATASET[:CONFIG]")
+    heldout: str | None = Field(None, description="text to measure with, in the same kinds")
+    limit: int | None = Field(None, ge=1, description="read only so many stories of `path`")
+    part_rows: int = Field(1000, ge=1, description="rows of one part, the unit of row-wise work")
+
+
+def external(config: IngestConfig) -> dict[str, str]:
+    """A digest of all that lies outside the store: part of the dataset's name, so that changed files are read again."""
+    return {where: file_digest(where) for where in (config.path, config.heldout) if where is not None}
+
+
+def ingest(draft: Draft, config: IngestConfig, **_: Dataset) -> None:
+    """Write the parts. Raises UserError for what cannot be read, with the line, and for a source without a story."""
+    made: Counter[bytes] = Counter()
+    rows = itertools.chain(
+        _rows(config.heldout, made, "val") if config.heldout else (),
+        itertools.islice(_rows(config.path, made, None), config.limit),
+    )
+    for n in itertools.count():
+        part = list(itertools.islice(rows, config.part_rows))
+        if not part:
+            break
+        draft.write_table(f"part-{n:05d}.parquet", pa.Table.from_pylist(part, schema=RAW))
+        draft.count(rows_in=len(part), rows_out=len(part))
+        draft.progress(f"{draft.counts['rows_out']:,} stories read")
+
+
+def _rows(where: str, made: Counter[bytes], side: str | None) -> Iterator[dict[str, Any]]:
+    """The raw rows of one source; a source without any raises."""
+    empty = True
+    for place, record in records(where):
+        empty = False
+        yield _row(record, place, made, side)
+    if empty:
+        raise UserError(f"found no story in {where}, expected at least one: is it the right file?")
+
+
+def _row(record: dict[str, Any], place: str, made: Counter[bytes], side: str | None) -> dict[str, Any]:
+    words = _asked_words(record)
+    row = {name: _string(record, name, place) for name in ("summary", "source", "model", "given_split")}
+    text = _text(record, place)
+    if row["given_split"] not in (None, *SIDES):
+        raise UserError(f"found given_split {row['given_split']!r} in {place}, expected {', '.join(SIDES)} or none")
+    return (
+        row
+        | words
+        | {
+            "story_id": _story_id(text, str(record.get("id") or record.get("story_id") or ""), made),
+            "text": text,
+            "source": row["source"] or place.split(", ")[0].rpartition("/")[2],
+            "given_split": side or row["given_split"],
+            "features": [str(feature) for feature in record.get("features") or words["features"]],
+        }
+    )
+
+
+def _text(record: dict[str, Any], place: str) -> str:
+    for name in ("text", "story"):
+        if name in record:
+            return _string(record, name, place) or ""
+    raise UserError(f"found a record with {sorted(record)} in {place}, expected a field `text` or `story`")
+
+
+def _string(record: dict[str, Any], name: str, place: str) -> str | None:
+    """A field as text Arrow can hold; half a surrogate pair becomes U+FFFD, which clean then judges."""
+    value = record.get(name)
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"found {name} = {value!r:.60} in {place}, expected text")
+    return SURROGATE.sub("\ufffd", value) if value and not value.isascii() else value
+
+
+def _asked_words(record: dict[str, Any]) -> dict[str, Any]:
+    """What the story was asked to hold: TinyStories' instruction, or flat fields."""
+    asked = record.get("instruction")
+    asked = asked if isinstance(asked, dict) else {}
+    words = [*asked.get("words", ()), None, None, None][:3]
+    flat = {name: record.get(name) or word for name, word in zip(("verb", "noun", "adjective"), words, strict=True)}
+    return {**flat, "features": asked.get("features") or []}
+
+
+def _story_id(text: str, given: str, made: Counter[bytes]) -> str:
+    digest = hashlib.blake2b(f"{given}\0{text}".encode(), digest_size=8)
+    made[digest.digest()] += 1
+    copies = made[digest.digest()]
+    return digest.hexdigest() if copies == 1 else f"{digest.hexdigest()}-{copies}"

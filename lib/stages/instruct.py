@@ -1,0 +1,62 @@
+"""Instruct: teach a model that writes stories to write the story it is asked for.
+
+In:   base (a pretrained model); tokens in a layout with instructions ("Write a story about …" before each story);
+      the tokenizer that made them
+Out:  as pretrain; with LoRA also adapter.safetensors and adapter.json, and model.safetensors with the adapter merged in
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from lib.model.shape import PROJECTIONS
+from lib.model.training import Training
+from lib.store import Dataset, Draft, Stage
+
+STAGE = Stage("instruct", 1)
+Projection = Literal[PROJECTIONS]
+
+
+class InstructConfig(Training):
+    """Which weights are trained and on which tokens."""
+
+    lr: float = Field(1e-3, gt=0, description="learning rate after the warm-up")
+    method: Literal["full", "lora"] = Field("full", description="train every weight, or a low-rank addition")
+    loss_on: Literal["all", "story"] = Field("all", description="learn to write the instruction too, or the story only")
+    rank: int = Field(16, ge=1, description="lora: rank of the addition")
+    alpha: float = Field(32.0, gt=0, description="lora: the addition counts alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="lora: share of inputs to the addition that are dropped")
+    targets: tuple[Projection, ...] = Field(
+        PROJECTIONS, min_length=1, description="lora: projections it is added to"
+    )
+
+
+def instruct(draft: Draft, config: InstructConfig, *, base: Dataset, tokens: Dataset, tokenizer: Dataset) -> None:
+    """Train `base` on. UserError where the inputs do not belong together, Diverged on a loss that is no number."""
+    import torch
+
+    from lib.model import checkpoint, loop, lora
+    from lib.model.inputs import open_inputs, require_same
+    from lib.model.network import load_model
+
+    require_same(model=base, tokenizer=tokenizer)
+    base.file("model.safetensors")
+    model = load_model(base.path)
+    inputs = open_inputs(
+        tokens=tokens,
+        tokenizer=tokenizer,
+        training=config,
+        row_length=model.shape.max_length,
+        loss_on=config.loss_on,
+    )
+    torch.manual_seed(config.seed)
+    settings = config.model_dump(include={"rank", "alpha", "dropout", "targets"})
+    if config.method == "lora":
+        draft.fact(trained_params=lora.add_lora(model, **settings))
+    loop.train(draft=draft, model=model, training=config, batches=inputs.batches, held_out=inputs.held_out)
+    if config.method == "lora":
+        lora.save_adapter(model, draft.path, **settings)
+        draft.adopt("adapter.safetensors")
+        draft.adopt("adapter.json")
+        lora.merge(model)
+    checkpoint.publish(draft, model=model, pieces=inputs.pieces, stage=draft.stage.name, **inputs.about)

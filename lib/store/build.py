@@ -1,0 +1,192 @@
+"""Get a dataset: the one that is there, or a new one, published in one step.
+
+    write into _draft-<name>/  →  manifest (last)  →  rename to <name>/  →  fsync the parent
+
+A reader never sees half a dataset: a folder without a manifest is nobody's. Deleting goes the other way, manifest
+first. One writer a name, by flock: the kernel frees it when the holder dies, however it dies.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lib.errors import UserError
+from lib.store import files
+from lib.store.dataset import MANIFEST, CorruptDataset, Dataset, find, fingerprint_of
+from lib.store.draft import Draft, Progress
+from lib.store.identity import Config, Stage, digest, name_of
+
+LIBRARIES = ("pyarrow", "duckdb", "numpy", "sentencepiece", "torch", "openai", "storymill")
+log = logging.getLogger("storymill.store")
+
+
+def build(
+    stage: Stage,
+    config: Config,
+    inputs: Mapping[str, Dataset],
+    fill: Callable[..., None],
+    *,
+    external: Mapping[str, str] | None = None,
+    on_progress: Progress | None = None,
+) -> Dataset:
+    """The dataset this request names. Where it is not there yet, `fill(draft, config, **inputs)` writes it.
+
+    `external` holds content digests of what lies outside the store (the user's own files).
+    """
+    name = request_name(stage, config, inputs, external)
+    with lock(f"{stage.name}-{name}", f"{stage.name}/{name}", on_progress):
+        if found := find_or_discard(stage.name, name):
+            return found
+        started = time.monotonic()
+        draft = Draft(stage, name, config, on_progress)
+        try:
+            fill(draft, config, **inputs)
+            manifest = _manifest(draft, inputs, external, round(time.monotonic() - started, 2))
+            return _publish(draft, name, manifest)
+        except Exception as error:
+            raise_if_full(error, draft.path)
+            raise
+
+
+def request_name(
+    stage: Stage, config: Config, inputs: Mapping[str, Dataset], external: Mapping[str, str] | None = None
+) -> str:
+    return name_of(stage, config, {key: each.fingerprint for key, each in inputs.items()} | dict(external or {}))
+
+
+def find_or_discard(stage: str, name: str) -> Dataset | None:
+    """The finished dataset, marked as used just now. A damaged one is named, unpublished, and made again."""
+    try:
+        found = find(stage, name)
+    except CorruptDataset as damage:
+        log.warning("damaged: %s. It will be rebuilt.", damage)
+        delete(stage, name)
+        return None
+    if found:
+        os.utime(found.path / MANIFEST)  # the views show what was used last
+    return found
+
+
+def delete(stage: str, name: str) -> None:
+    """Unpublish, then delete: the manifest goes first, so no reader meets a half-deleted dataset."""
+    folder = files.root() / stage / name
+    (folder / MANIFEST).unlink(missing_ok=True)
+    files.fsync(folder)
+    shutil.rmtree(folder)
+
+
+def _publish(draft: Draft, name: str, manifest: dict[str, Any]) -> Dataset:
+    draft.tidy()
+    files.write_json(draft.path / MANIFEST, manifest | {"digest": digest(manifest)})
+    folder = draft.path.with_name(name)
+    if folder.exists():  # a folder with no manifest is nobody's
+        shutil.rmtree(folder)
+    draft.path.rename(folder)
+    files.fsync(folder.parent)
+    return Dataset(stage=draft.stage.name, name=name, fingerprint=fingerprint_of(manifest["files"]))
+
+
+def _manifest(
+    draft: Draft, inputs: Mapping[str, Dataset], external: Mapping[str, str] | None, seconds: float
+) -> dict[str, Any]:
+    counts, drops = dict(draft.counts), dict(draft.drops)
+    if "rows_in" in counts:
+        rows_out, dropped = counts.get("rows_out", 0), sum(drops.values())
+        assert counts["rows_in"] == rows_out + dropped, f"{draft.stage.name}: {counts} and {drops} do not close"
+    return {
+        "stage": draft.stage.name,
+        "version": draft.stage.version,
+        "config": draft.config.model_dump(mode="json"),
+        "identity": draft.config.identity(),
+        "variant": str(getattr(draft.config, "layout", "")),  # a chain holds tokens in two layouts
+        "inputs": {key: each.model_dump() for key, each in inputs.items()},
+        "external": dict(external or {}),
+        "files": draft.files,
+        "rows": sum(e.get("rows", 0) for n, e in draft.files.items() if not n.startswith("_")),
+        "bytes": sum(entry["bytes"] for entry in draft.files.values()),
+        "counts": counts,
+        "drops": drops,
+        "facts": draft.facts,
+        "seconds": seconds,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": _commit(),
+        "versions": _versions(),
+    }
+
+
+@cache
+def _commit() -> str | None:
+    """The git commit of this code, if it runs from a checkout."""
+    here = Path(__file__).parent
+    try:
+        run = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None  # no git on this machine
+    return run.stdout.strip() or None
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+# ---- one writer at a time
+
+
+@contextmanager
+def lock(key: str, what: str, on_progress: Progress | None = None) -> Iterator[None]:
+    """Hold `key` in this data folder. Who comes second is told who holds it, and waits."""
+    path = files.root() / "_locks" / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        told = False
+        while not _try(handle):
+            if not told and on_progress:
+                holder = os.pread(handle, 32, 0).decode().strip() or "unknown"
+                on_progress(f"process {holder} is working on {what}; waiting for it", None, None)
+            told = True
+            time.sleep(0.2)  # not a blocking flock: Ctrl-C must work
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)  # frees the lock
+
+
+def _try(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# ---- a full disk
+
+
+def raise_if_full(error: Exception, path: Path) -> None:
+    """Turn whatever a library raised on a full disk into one clear error."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        free = shutil.disk_usage(path if path.exists() else files.root()).free
+        raise UserError(
+            f"the disk is full: {free:,} bytes are free under {files.root()} while writing {path.name}. "
+            "Free some space and run the same command again; everything finished so far is kept."
+        ) from error

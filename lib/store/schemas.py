@@ -1,0 +1,168 @@
+"""The columns of every table that a stage writes: the data model in one place.
+
+A table that differs from its schema is refused when it is written; a stage that has not run yet is an empty view with
+these columns, so every documented query runs on an empty data folder too.
+"""
+
+import pyarrow as pa
+
+STRING, INT, LONG, FLOAT, DOUBLE = pa.string(), pa.int32(), pa.int64(), pa.float32(), pa.float64()
+
+
+def _extend(schema: pa.Schema, **columns: pa.DataType) -> pa.Schema:
+    return pa.schema([*schema, *columns.items()])
+
+
+RAW = pa.schema(
+    {
+        "story_id": STRING,
+        "text": STRING,
+        "summary": STRING,  # "a story about ..."; null where the source has none
+        "source": STRING,  # who made it: storyteller, openai:<model>, a file's name, hf:<dataset>
+        "request_id": STRING,  # the ledger's key; null for stories that were not asked for
+        "verb": STRING,
+        "noun": STRING,
+        "adjective": STRING,
+        "features": pa.list_(STRING),
+        "model": STRING,
+        "given_split": STRING,  # the side the source puts the story on: held-out text comes as 'val'
+    }
+)
+CLEAN = _extend(RAW, words=INT, chars=INT)
+DEDUP = _extend(CLEAN, cluster_id=STRING)
+SPLIT = _extend(DEDUP, split=STRING)
+TRAIN_STEPS = pa.schema({"step": INT, "tokens": LONG, "loss": DOUBLE, "lr": DOUBLE, "grad_norm": DOUBLE})
+EVALS = pa.schema(
+    {
+        "step": INT,
+        "split": STRING,
+        "nats_per_token": DOUBLE,
+        "bits_per_byte": DOUBLE,
+        "tokens": LONG,
+        "bytes": LONG,
+    }
+)
+SPEED = pa.schema({"step": INT, "tokens_per_s": DOUBLE, "mfu": DOUBLE, "seconds": DOUBLE})
+TOKENS = pa.schema(
+    {
+        "story_id": STRING,
+        "split": STRING,
+        "shard": INT,  # tokens-00007.bin is shard 7
+        "offset": LONG,  # in tokens, from the start of the shard
+        "length": INT,  # in tokens, BOS and EOS included
+        "prompt_length": INT,  # leading tokens that are the instruction; 0 in the pretrain layout
+        "text_bytes": INT,
+        "layout": STRING,
+    }
+)
+PIECES = pa.schema({"piece_id": INT, "piece": STRING, "score": FLOAT, "kind": STRING})
+ROLLOUTS = pa.schema(
+    {
+        "update": INT,
+        "prompt": STRING,
+        "text": STRING,
+        "reward": DOUBLE,
+        "concept": DOUBLE,  # cosine with the concept; null where that reward is off
+        "words": DOUBLE,  # share of the asked words present; null where that reward is off
+        "logprob": DOUBLE,  # nats, summed over the generated tokens
+        "kl": DOUBLE,  # nats per generated token, against the frozen reference
+        "advantage": DOUBLE,
+        "tokens": INT,
+        "ended": pa.bool_(),
+    }
+)
+UPDATES = pa.schema(
+    {
+        "update": INT,
+        "loss": DOUBLE,
+        "reward": DOUBLE,
+        "kl": DOUBLE,
+        "grad_norm": DOUBLE,
+        "distinct_2": DOUBLE,
+        "concept_per_100": DOUBLE,
+        "share_ended": DOUBLE,
+        "heldout_reward": DOUBLE,  # null where this update was not measured on held-out prompts
+        "val_bits_per_byte": DOUBLE,
+    }
+)
+STORY_LOSS = pa.schema(
+    {"story_id": STRING, "model": STRING, "nats": DOUBLE, "tokens": INT, "bytes": INT, "bits_per_byte": DOUBLE}
+)
+SAMPLES = pa.schema(
+    {
+        "model": STRING,
+        "kind": STRING,  # 'opening' to be continued, or 'instruction' to be followed
+        "prompt_no": INT,
+        "prompt": STRING,
+        "text": STRING,
+        "ended": pa.bool_(),
+        "tokens": INT,
+    }
+)
+GRADES = pa.schema(
+    {
+        "model": STRING,
+        "kind": STRING,
+        "prompt_no": INT,
+        "judge": STRING,  # who graded; the offline stand-in names itself as such
+        "grammar": DOUBLE,
+        "creativity": DOUBLE,
+        "consistency": DOUBLE,
+        "plot": DOUBLE,
+        "age": STRING,
+    }
+)
+METRICS = pa.schema({"model": STRING, "metric": STRING, "value": DOUBLE, "n": INT})
+
+# (stage, table) -> columns. The rows a stage drops keep every column they came with.
+TABLES: dict[tuple[str, str], pa.Schema] = {
+    ("generate", "part"): RAW,
+    ("generate", "_dropped"): _extend(RAW, reason=STRING, detail=STRING),
+    ("ingest", "part"): RAW,
+    ("clean", "part"): CLEAN,
+    ("clean", "_dropped"): _extend(RAW, reason=STRING, detail=STRING, rule_version=INT),
+    ("dedup", "part"): DEDUP,
+    ("dedup", "_dropped"): _extend(DEDUP, reason=STRING, kept_id=STRING, similarity=FLOAT),
+    ("split", "part"): SPLIT,
+    ("tokenizer", "pieces"): PIECES,
+    ("tokens", "part"): TOKENS,
+    ("tokens", "_dropped"): pa.schema({"story_id": STRING, "reason": STRING, "detail": STRING}),
+    ("pretrain", "train_steps"): TRAIN_STEPS,
+    ("pretrain", "evals"): EVALS,
+    ("pretrain", "speed"): SPEED,
+    ("instruct", "train_steps"): TRAIN_STEPS,
+    ("instruct", "evals"): EVALS,
+    ("instruct", "speed"): SPEED,
+    ("align", "rollouts"): ROLLOUTS,
+    ("align", "updates"): UPDATES,
+    ("align", "evals"): EVALS,
+    ("align", "speed"): SPEED,
+    ("evaluate", "story_loss"): STORY_LOSS,
+    ("evaluate", "samples"): SAMPLES,
+    ("evaluate", "grades"): GRADES,
+    ("evaluate", "metrics"): METRICS,
+}
+
+
+def table_of(file_name: str) -> str:
+    """The table that a file holds rows of: part-00003.parquet → part, _dropped/part-00003.parquet → _dropped."""
+    folder, _, base = file_name.rpartition("/")
+    if folder == "_dropped":
+        return "_dropped"
+    stem = base.rpartition(".")[0]
+    head, _, number = stem.rpartition("-")
+    return head if head and number.isdigit() else stem
+
+
+def fitted(stage: str, file_name: str, table: pa.Table) -> pa.Table:
+    """`table` in its schema's column order and types; a missing or an extra column raises."""
+    schema = TABLES.get((stage, table_of(file_name)))
+    if schema is None:
+        return table
+    if set(schema.names) != set(table.column_names):
+        missing, extra = set(schema.names) - set(table.column_names), set(table.column_names) - set(schema.names)
+        raise ValueError(
+            f"{stage}/{file_name}: missing columns {sorted(missing)}, extra columns {sorted(extra)}; "
+            "lib/store/schemas.py says what this table holds"
+        )
+    return table.select(schema.names).cast(schema)

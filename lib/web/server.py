@@ -1,0 +1,244 @@
+"""Server: the chat page, and the models as an OpenAI-compatible endpoint on the loopback.
+
+    GET  /                      one page that asks for nothing but this server
+    GET  /v1/models
+    POST /v1/chat/completions   the last user message is the request; earlier turns are not read (one story a request)
+    POST /v1/completions        the prompt is a text to go on from
+
+Both take model, stream, stop, seed, max_tokens, temperature and top_p; anything else an OpenAI client sends is ignored,
+but n above 1 is refused. The first chunk, or the answer, also holds `storymill.prompt`: what the model was given.
+One story is told at a time; a few may wait, and who comes after them gets 429 with Retry-After.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from pydantic import BaseModel, Field
+from rich.console import Console
+
+from lib.errors import UserError
+from lib.web.engine import Asking, Engine, Telling, finished_engines
+from lib.web.guard import Guard
+from lib.web.turns import Busy, Turns
+
+PAGE = Path(__file__).with_name("page.html")
+HOST = "127.0.0.1"
+MAX_PROMPT = 2000  # characters
+DEADLINE_S = 120.0  # of one story, waiting included; a story takes a second
+END = object()
+
+
+class Ask(BaseModel):
+    """What both endpoints take. Unknown fields are ignored: clients send many that mean nothing here."""
+
+    model: str
+    stream: bool = False
+    stop: str | list[str] | None = None
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    max_tokens: int = Field(400, ge=1, le=4096)
+    temperature: float = Field(0.8, ge=0, le=2)
+    top_p: float = Field(0.95, gt=0, le=1)
+    n: Literal[1] = 1
+
+    def asking(self, text: str, mode: str) -> Asking:
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if not len(text.strip()) > 0 or len(text) > MAX_PROMPT:
+            raise UserError(f"found a prompt of {len(text):,} characters, expected 1 to {MAX_PROMPT:,}")
+        if len(stops) > 4 or not all(0 < len(stop) <= 100 for stop in stops):
+            raise UserError("expected at most 4 stop strings of 1 to 100 characters")
+        seed = secrets.randbits(31) if self.seed is None else self.seed
+        return Asking(text, mode, self.max_tokens, self.temperature, self.top_p, seed, tuple(stops))
+
+
+class Message(BaseModel):
+    role: str
+    content: str
+
+
+class ChatAsk(Ask):
+    messages: list[Message] = Field(min_length=1, max_length=100)
+    max_completion_tokens: int | None = Field(None, ge=1, le=4096)
+
+    def request(self) -> Asking:
+        asked = [message.content for message in self.messages if message.role == "user"]
+        if not asked:
+            raise UserError("found no message of role user, expected the request in one")
+        chosen = self.model_copy(update={"max_tokens": self.max_completion_tokens or self.max_tokens})
+        return chosen.asking(asked[-1], "request")
+
+
+class TextAsk(Ask):
+    prompt: str
+
+    def request(self) -> Asking:
+        return self.asking(self.prompt, "opening")
+
+
+class Counted(StreamingResponse):
+    """A stream that gives its turn back however it ends, also when it never began."""
+
+    def __init__(self, content: AsyncIterator[str], turns: Turns) -> None:
+        super().__init__(content, media_type="text/event-stream")
+        self.turns = turns
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.turns.leave()
+
+
+def create_app(engines: Mapping[str, Engine], waiting: int = 8) -> FastAPI:
+    """The application over loaded models. `waiting`: requests that may wait for the one being answered."""
+    page = PAGE.read_text()
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # those pages load scripts from elsewhere
+    app.add_middleware(Guard, policy=_policy(page))
+    turns = app.state.turns = Turns(waiting)
+
+    @app.get("/")
+    def home() -> HTMLResponse:
+        return HTMLResponse(page)
+
+    @app.get("/v1/models")
+    def models() -> dict[str, Any]:
+        about = {name: {"parameters": e.num_params, "max_length": e.max_length} for name, e in engines.items()}
+        data = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "storymill"} | about[name] for name in engines
+        ]
+        return {"object": "list", "data": data}
+
+    @app.post("/v1/chat/completions")
+    async def chat(ask: ChatAsk) -> Any:
+        return await _answer(_engine(engines, ask.model), ask.request(), ask, turns, "chat.completion")
+
+    @app.post("/v1/completions")
+    async def complete(ask: TextAsk) -> Any:
+        return await _answer(_engine(engines, ask.model), ask.request(), ask, turns, "text_completion")
+
+    _explain_errors(app)
+    return app
+
+
+def serve(host: str = HOST, port: int = 8000) -> None:
+    """Serve every trained model until Ctrl-C, on the loopback alone: there is no login."""
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise UserError(f"found host {host!r}, expected 127.0.0.1, localhost or ::1: the page has no login")
+    engines = finished_engines()
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does: a port just left is free
+        try:
+            taken.bind((host, port))
+        except OSError as error:
+            raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from error
+    shown = f"http://{'[::1]' if ':' in host else host}:{port}"
+    told = f"{shown}      the page\n{shown}/v1   OpenAI-compatible: {', '.join(engines)}\nCtrl-C ends it."
+    Console(highlight=False).print(told)
+    uvicorn.run(create_app(engines), host=host, port=port, log_level="warning", limit_concurrency=64)
+
+
+async def _answer(engine: Engine, asking: Asking, ask: Ask, turns: Turns, kind: str) -> Any:
+    """Stream, or gather the same stream."""
+    telling = engine.tell(asking)
+    head = {"id": f"story-{secrets.token_hex(8)}", "created": int(time.time()), "model": engine.name}
+    turns.enter()
+    if ask.stream:
+        return Counted(_events(telling, head, turns, kind), turns)
+    try:
+        text = "".join([piece async for piece in _pieces(telling, turns)])
+    finally:
+        turns.leave()
+    body = {"message": {"role": "assistant", "content": text}} if kind == "chat.completion" else {"text": text}
+    choice = {"index": 0, **body, "logprobs": None, "finish_reason": _finish(telling)}
+    more = {"usage": _usage(telling), "storymill": {"prompt": telling.prompt, "seed": asking.seed}}
+    return head | {"object": kind, "choices": [choice]} | more
+
+
+async def _events(telling: Telling, head: dict[str, Any], turns: Turns, kind: str) -> AsyncIterator[str]:
+    """Server-sent events in OpenAI's shape, [DONE] last."""
+    chat = kind == "chat.completion"
+    head = head | {"object": "chat.completion.chunk" if chat else kind}
+
+    def event(text: str | None, finish: str | None = None, **more: Any) -> str:
+        delta = {"delta": {"content": text} if text is not None else {}} if chat else {"text": text or ""}
+        choice = {"index": 0, **delta, "logprobs": None, "finish_reason": finish}
+        return f"data: {json.dumps(head | {'choices': [choice]} | more, ensure_ascii=False)}\n\n"
+
+    yield event("", storymill={"prompt": telling.prompt})
+    async for piece in _pieces(telling, turns):
+        yield event(piece)
+    yield event(None, _finish(telling), usage=_usage(telling))
+    yield "data: [DONE]\n\n"
+
+
+async def _pieces(telling: Telling, turns: Turns) -> AsyncIterator[str]:
+    """The story's text, each piece computed in a worker thread; a client that goes away ends it after that piece."""
+    ends = anyio.current_time() + DEADLINE_S
+    async with turns.turn():
+        pieces = iter(telling)
+        while anyio.current_time() < ends:
+            piece = await anyio.to_thread.run_sync(next, pieces, END)
+            if piece is END:
+                return
+            yield piece  # type: ignore[misc]
+
+
+def _finish(telling: Telling) -> str:
+    return "stop" if telling.ended else "length"
+
+
+def _usage(telling: Telling) -> dict[str, int]:
+    asked, told = telling.prompt_tokens, telling.tokens
+    return {"prompt_tokens": asked, "completion_tokens": told, "total_tokens": asked + told}
+
+
+def _engine(engines: Mapping[str, Engine], name: str) -> Engine:
+    if name not in engines:
+        raise UserError(f"found no model {name[:80]!r}, expected one of {', '.join(engines)}")
+    return engines[name]
+
+
+def _explain_errors(app: FastAPI) -> None:
+    """Every refusal in the shape that OpenAI's clients read."""
+
+    def said(status: int, text: str, **headers: str) -> JSONResponse:
+        kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+        error = {"message": text, "type": kind, "param": None, "code": None}
+        return JSONResponse({"error": error}, status, headers)
+
+    @app.exception_handler(UserError)
+    async def refused(_: Request, error: UserError) -> JSONResponse:
+        return said(400, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def unreadable(_: Request, error: RequestValidationError) -> JSONResponse:
+        told = "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in error.errors()[:3])
+        return said(400, told)
+
+    @app.exception_handler(Busy)
+    async def busy(_: Request, error: Busy) -> JSONResponse:
+        return said(429, str(error), **{"Retry-After": "5"})
+
+
+def _policy(page: str) -> str:
+    """A content security policy under which nothing runs but this page's own script and style, named by their hash."""
+
+    def hashes(tag: str) -> str:
+        bodies = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies)
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    allowed = f"script-src {hashes('script')}; style-src {hashes('style')}; connect-src 'self'; img-src data:"
+    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

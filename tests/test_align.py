@@ -1,0 +1,225 @@
+"""Align: prompts, roll-outs as rows, guards that stop and keep the best, and a resume that ends in the same bytes."""
+
+import json
+
+import pytest
+
+import lib.stages.align as stage
+from lib.errors import UserError
+from lib.model import guards
+from lib.stages.align import AlignConfig, align
+from lib.store import Dataset, build, connect
+from tests import tiny
+
+E_REWARD = f"{__name__}.share_of_e"
+
+
+def share_of_e(prompts, stories):
+    """The share of letters that are an e: what any network can learn in a few updates."""
+    return [story.count("e") / max(len(story), 1) for story in stories]
+
+
+def small(**changed) -> AlignConfig:
+    settings = {
+        "rewards": {E_REWARD: 1.0},
+        "unfinished_penalty": 0.0,
+        "updates": 4,
+        "prompts_per_update": 3,
+        "samples_per_prompt": 4,
+        "max_new": 12,
+        "heldout_prompts": 4,
+        "eval_every": 2,
+        "eval_stories": 4,
+        "checkpoint_every": 1,
+        "precision": "fp32",
+        "threads": 1,
+        "guards": {"distinct_2": 0.0, "concept_per_100": 100.0, "share_ended": 0.0, "val_bits_per_byte": 100.0},
+    }
+    return AlignConfig(**(settings | changed))
+
+
+def trained_with(pieces: Dataset, model: Dataset) -> Dataset:
+    """The same model, which names its tokenizer, as the training stages write it."""
+    about = json.loads(model.file("model.json").read_bytes()) | {"tokenizer": pieces.fingerprint}
+    files = {name: model.file(name).read_bytes() for name in ("model.safetensors", "tokenizer.model")}
+    return tiny.publish(model.stage, files | {"model.json": json.dumps(about).encode()}, {"tokenizer": pieces})
+
+
+@pytest.fixture
+def inputs() -> dict[str, Dataset]:
+    from lib.stages import tokens
+
+    stories = tiny.stories()
+    pieces = tiny.tokenizer()
+    split = tiny.publish("split", {"part-00000.parquet": stories})
+    natural = build(
+        tokens.STAGE, tokens.TokensConfig(layout="natural"), {"stories": split, "tokenizer": pieces}, tokens.tokens
+    )
+    model = trained_with(pieces, tiny.model("instruct", seed=1))
+    return {"model": model, "stories": split, "tokens": natural, "tokenizer": pieces}
+
+
+def run(config, inputs, on_progress=None) -> Dataset:
+    return build(stage.STAGE, config, inputs, align, on_progress=on_progress)
+
+
+def test_every_rollout_and_every_update_is_a_row(inputs):
+    made = run(small(), inputs)
+    rollouts, updates = made.table(table="rollouts").to_pylist(), made.table(table="updates").to_pylist()
+    assert len(rollouts) == 4 * 3 * 4
+    assert [row["update"] for row in updates] == [1, 2, 3, 4]
+    assert [row["heldout_reward"] is None for row in updates] == [True, False, True, False]
+    assert all(row["val_bits_per_byte"] is None or row["val_bits_per_byte"] > 0 for row in updates)
+    for row in rollouts:
+        assert row["prompt"].startswith("Write a story about ")
+        assert row["logprob"] < 0
+        assert row["kl"] >= 0
+        assert 1 <= row["tokens"] <= 12
+        assert row["reward"] == pytest.approx(share_of_e([""], [row["text"]])[0])
+        assert row["concept"] is None
+    groups = [rollouts[n : n + 4] for n in range(0, len(rollouts), 4)]
+    assert all(len({row["prompt"] for row in group}) == 1 for group in groups)
+    assert all(sum(row["advantage"] for row in group) == pytest.approx(0, abs=1e-5) for group in groups)
+    assert max(row["kl"] for row in rollouts if row["update"] == 1) < 1e-9  # the policy is still the reference
+    with connect() as db:
+        assert db.sql("select count(*) from rollouts").fetchall() == [(48,)]
+
+
+def test_the_rewarded_stories_become_likelier_on_held_out_prompts(inputs):
+    made = run(small(updates=16, prompts_per_update=8, lr=1e-2, kl_coef=0.0, heldout_prompts=10, eval_every=8), inputs)
+    facts = made.facts
+    assert facts["kept_update"] > 0
+    assert facts["reward_after"] > facts["reward_before"] + 0.02
+    before, after = (json.loads(each.file("model.json").read_bytes()) for each in (inputs["model"], made))
+    assert after == before | {"stage": "align"}
+    assert made.file("model.safetensors").read_bytes() != inputs["model"].file("model.safetensors").read_bytes()
+    assert made.file("tokenizer.model").read_bytes() == inputs["tokenizer"].file("tokenizer.model").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"method": "lora", "rank": 2}, {"form": "tinycatstories"}, {"estimator": "exact"}], ids=str
+)
+def test_a_killed_run_goes_on_to_the_same_bytes(inputs, changed):
+    config = small(checkpoint_every=2, updates=5, **changed)
+
+    def kill_after(update):
+        def listen(text, done, total):
+            if text.startswith(f"update {update}/"):
+                raise KeyboardInterrupt
+
+        return listen
+
+    for update in (1, 2, 4):
+        with pytest.raises(KeyboardInterrupt):
+            run(config, inputs, kill_after(update))
+    resumed = run(config, inputs)
+    digests = {name: entry["sha256"] for name, entry in resumed.manifest["files"].items() if "_record" not in name}
+    from lib.store import delete
+
+    delete(resumed.stage, resumed.name)
+    undisturbed = run(config, inputs)
+    assert undisturbed.fingerprint == resumed.fingerprint
+    assert {n: e["sha256"] for n, e in undisturbed.manifest["files"].items() if "_record" not in n} == digests
+    assert ("adapter.safetensors" in digests) == (config.method == "lora")
+
+
+def test_the_reference_is_the_model_that_was_given(inputs):
+    # After updates the roll-outs' KL is against the start: it grows from zero.
+    kl = run(small(lr=3e-3), inputs).table(table="updates")["kl"].to_pylist()
+    assert kl[0] < 1e-9 < 1e-4 < kl[-1]
+
+
+def test_a_breach_stops_the_updates_and_keeps_the_best_model_before_it(inputs):
+    limits = {"distinct_2": 0.0, "concept_per_100": 100.0, "share_ended": 0.0, "val_bits_per_byte": 1.0}
+    made = run(small(updates=40, eval_every=1, lr=3e-2, guards=limits), inputs)
+    assert "val_bits_per_byte" in made.facts["stopped"]
+    assert "is above" in made.facts["stopped"]
+    assert made.facts["updates"] < 40
+    assert made.facts["kept_update"] < made.facts["updates"]
+    assert made.facts["val_bits_per_byte_after"] <= made.facts["val_bits_per_byte_before"]
+    if made.facts["kept_update"] == 0:
+        assert made.file("model.safetensors").read_bytes() == inputs["model"].file("model.safetensors").read_bytes()
+
+
+def test_held_out_prompts_are_of_val_rows_and_never_of_train_rows(inputs):
+    from lib.text.template import Template
+    from lib.text.tokenizer import Tokenizer
+
+    template = Template(Tokenizer.load(inputs["tokenizer"].file("tokenizer.model")))
+    rows = inputs["stories"].table(["summary", "split"]).to_pylist()
+    train, held_out = stage.prompts_of(inputs["stories"], small(heldout_prompts=99), template, 160)
+    assert set(train) == {"Write " + row["summary"] for row in rows if row["split"] == "train"}
+    assert set(held_out) == {"Write " + row["summary"] for row in rows if row["split"] == "val"} - set(train)
+    assert len(set(train)) == len(train)
+    assert len(stage.prompts_of(inputs["stories"], small(heldout_prompts=2), template, 160)[1]) == 2
+    with pytest.raises(UserError, match="no usable summary among its train rows.*at most 2 tokens"):
+        stage.prompts_of(inputs["stories"], small(), template, 4)
+
+
+def test_a_story_without_an_end_pays_the_penalty(inputs):
+    free = run(small(updates=1, eval_every=1), inputs)
+    fined = run(small(updates=1, eval_every=1, unfinished_penalty=0.7), inputs)
+    pairs = zip(*(each.table(table="rollouts").to_pylist() for each in (free, fined)), strict=True)
+    ends = set()
+    for one, other in pairs:
+        assert other["text"] == one["text"]
+        assert one["reward"] - other["reward"] == pytest.approx(0.0 if one["ended"] else 0.7)
+        ends.add(one["ended"])
+    assert False in ends
+
+
+def test_a_model_that_was_never_shown_an_instruction_is_refused(inputs):
+    base = trained_with(inputs["tokenizer"], tiny.model("pretrain", seed=1, layout="pretrain"))
+    with pytest.raises(UserError, match="expected 'natural'"):
+        run(small(), inputs | {"model": base})
+
+
+def test_one_sample_has_no_baseline():
+    with pytest.raises(ValueError, match="the others are the baseline"):
+        AlignConfig(samples_per_prompt=1)
+    AlignConfig(samples_per_prompt=1, form="tinycatstories")
+
+
+# ---- guards
+
+
+def good(**changed) -> guards.Health:
+    numbers = {"reward": 1.0, "distinct_2": 0.5, "concept_per_100": 3.0, "share_ended": 0.9, "val_bits_per_byte": 1.0}
+    return guards.Health(**(numbers | changed))
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"distinct_2": 0.39}, "distinct_2 0.390 is below 0.400"),
+        ({"share_ended": 0.7}, "share_ended 0.700 is below 0.720"),
+        ({"concept_per_100": 8.5}, "concept_per_100 8.50 is above 8.00"),
+        ({"val_bits_per_byte": 1.2}, "val_bits_per_byte 1.200 is above 1.150"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_each_limit_is_told_with_both_numbers_and_bars_the_model(now, told):
+    broken = good(reward=2.0, **now)
+    assert guards.breaches(broken, start=good(), limits=guards.Limits()) == [told]
+    assert not guards.is_better(broken, best=good(), start=good(), limits=guards.Limits())
+
+
+def test_a_better_model_within_the_limits_is_kept():
+    now = good(reward=1.1, distinct_2=0.41, concept_per_100=7.9, share_ended=0.73, val_bits_per_byte=1.14)
+    assert guards.breaches(now, start=good(), limits=guards.Limits()) == []
+    assert guards.is_better(now, best=good(), start=good(), limits=guards.Limits())
+    assert not guards.is_better(good(), best=now, start=good(), limits=guards.Limits())
+
+
+def test_what_the_start_model_does_itself_is_no_breach():
+    start = good(concept_per_100=12.0)
+    assert guards.breaches(start, start=start, limits=guards.Limits()) == []
+
+
+def test_the_seeds_failure_shows_in_both_counts():
+    story = "A cat sat on a mat. Its friend, a big dog, came to play in the warm sun."
+    assert guards.concept_per_100("cat", [story]) == pytest.approx(100 / 18)
+    assert guards.concept_per_100("cat", ["cat cat cats"]) == 100
+    tricked = guards.health(concept="cat", stories=["cat cat cat cat cat"], ended=[True], reward=0.6)
+    honest = guards.health(concept="cat", stories=[story], ended=[True], reward=0.4)
+    assert guards.breaches(tricked, start=honest, limits=guards.Limits())

@@ -1,0 +1,156 @@
+"""Asking's promises: retried as long as that helps, stopped at once where it cannot, everything written down."""
+
+import asyncio
+import json
+import socket
+import time
+
+import pytest
+
+from lib.errors import TransientError, UserError
+from lib.text import ledger
+from lib.text.asking import REFUSALS_IN_A_ROW, Asking, Job, Patience
+from lib.text.client import Client
+from lib.text.outcomes import Attempt, Price
+from tests.teacher import Answer, FakeTeacher, completion, failure, told
+
+QUICK = Patience(concurrency=8, tries=4, backoff=0.01, reasks=1)
+
+
+def jobs(count: int) -> list[Job]:
+    return [
+        Job(
+            f"r{n}", {"model": "fake-1", "messages": [{"role": "user", "content": f"cat {n}"}]}, lambda answers: answers
+        )
+        for n in range(count)
+    ]
+
+
+def see_through(root, base_url: str, todo: list[Job], patience: Patience = QUICK, price: Price | None = None) -> Asking:
+    """Ask for all of these."""
+
+    async def all_of_them() -> Asking:
+        client = Client(base_url, "any-key", deadline=5.0, connections=patience.concurrency)
+        with ledger.Writer(root) as writer:
+            asking = Asking(client, writer, "fake", base_url, patience, price or Price())
+            try:
+                await asking.run(todo)
+            finally:
+                await client.close()
+        return asking
+
+    return asyncio.run(all_of_them())
+
+
+def statuses(root) -> list[str]:
+    rows = [
+        json.loads(line) for path in ledger.folder_of(root).glob("*.jsonl") for line in path.read_text().splitlines()
+    ]
+    return sorted(row["status"] for row in rows)
+
+
+def test_what_can_go_away_is_tried_again(data_root):
+    faults = [failure(500), failure(429, retry_after="0.02"), Answer("<html>"), None]
+
+    def answer(request, times):
+        return (faults[times - 1] if times <= 4 else None) or told(request)
+
+    with FakeTeacher(answer) as teacher:
+        todo = jobs(5)
+        asking = see_through(data_root, teacher.base_url, todo)
+    assert all(job.answers[-1].status == "ok" and job.attempts == 4 for job in todo)
+    assert statuses(data_root) == sorted(5 * ["server_error", "rate_limited", "malformed", "ok"])
+    assert asking.finished == 5 and asking.attempts == 20
+
+
+def test_retry_after_is_waited_for_and_does_not_hold_up_the_others(data_root):
+    arrived = {}
+
+    def answer(request, times):
+        name = request["messages"][0]["content"]
+        arrived.setdefault(name, []).append(time.monotonic())
+        return failure(429, retry_after="0.5") if name == "cat 0" and times == 1 else told(request)
+
+    with FakeTeacher(answer) as teacher:
+        see_through(data_root, teacher.base_url, jobs(6), Patience(concurrency=1, backoff=0.01))
+    first, second = arrived.pop("cat 0")
+    assert second - first >= 0.5
+    assert all(first < times[0] < second for times in arrived.values())
+
+
+def test_a_teacher_that_refuses_everybody_is_left_alone_for_as_long_as_it_says(data_root):
+    opened = time.monotonic() + 0.6
+
+    def answer(request, times):
+        return told(request) if time.monotonic() >= opened else failure(429, retry_after="0.6")
+
+    with FakeTeacher(answer) as teacher:
+        see_through(data_root, teacher.base_url, jobs(200))
+    assert statuses(data_root).count("ok") == 200
+    assert statuses(data_root).count("rate_limited") <= REFUSALS_IN_A_ROW + 2 * QUICK.concurrency
+
+
+@pytest.mark.parametrize(
+    "answer", [failure(401), failure(403), failure(404), failure(400), failure(429, "insufficient_quota")]
+)
+def test_what_will_not_go_away_stops_everything_at_once(data_root, answer):
+    with (
+        FakeTeacher(lambda request, times: answer) as teacher,
+        pytest.raises(UserError, match="the teacher fake at http"),
+    ):
+        see_through(data_root, teacher.base_url, jobs(200))
+    assert len(teacher.requests) <= QUICK.concurrency
+
+
+def test_answers_in_flight_are_kept_when_another_request_fails(data_root):
+    def answer(request, times):
+        name = request["messages"][0]["content"]
+        return failure(404) if name == "cat 0" else Answer(told(request).body, delay=0.2)
+
+    with FakeTeacher(answer) as teacher, pytest.raises(UserError):
+        see_through(data_root, teacher.base_url, jobs(8))
+    assert statuses(data_root) == sorted(["not_found", *7 * ["ok"]])
+
+
+def test_an_unreachable_teacher_is_one_transient_error_that_says_what_to_do(data_root):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(
+        TransientError, match=rf"127.0.0.1:{port}/v1 failed 4 times in a row .*connection.*run the same"
+    ):
+        see_through(data_root, f"http://127.0.0.1:{port}/v1", jobs(20))
+
+
+def test_an_answer_without_a_story_is_asked_again_with_another_seed_and_then_left(data_root):
+    def answer(request, times):
+        name = request["messages"][0]["content"]
+        return completion("no JSON") if name == "cat 0" or request["seed"] == 0 else told(request)
+
+    with FakeTeacher(answer) as teacher:
+        todo = jobs(3)
+        see_through(data_root, teacher.base_url, todo, QUICK)
+    assert [[answer.status for answer in job.answers] for job in todo] == [
+        ["unreadable", "unreadable"],
+        ["unreadable", "ok"],
+        ["unreadable", "ok"],
+    ]
+    assert set(teacher.calls.values()) == {1}  # never the same question twice
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_run(data_root, monkeypatch):
+    def full(self, row):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ledger.Writer, "append", full)
+    with FakeTeacher(lambda request, times: told(request)) as teacher, pytest.raises(OSError, match="No space"):
+        see_through(data_root, teacher.base_url, jobs(50))
+    assert len(teacher.requests) <= QUICK.concurrency
+
+
+def test_the_cost_is_exact_to_the_micro_dollar(data_root):
+    with FakeTeacher(lambda request, times: told(request)) as teacher:
+        price = Price(tokens_in=0.15, tokens_out=0.6, tokens_cached=0.075, version="2026-11")
+        asking = see_through(data_root, teacher.base_url, jobs(10), price=price)
+    assert asking.cost_microdollars == 10 * (9 + 3 + 30)  # 60 new at 0.15, 40 cached at 0.075, 50 written at 0.6
+    assert price.cost(Attempt("ok", tokens_in=1, tokens_out=0)) == 1  # rounded up: never below the bill
+    assert price.cost(Attempt("timeout")) is None

@@ -1,0 +1,131 @@
+"""A batch is a pure function of (seed, step), holds whole stories, and scores what it says."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.errors import UserError
+from lib.model.batches import BOS, PAD_DOCUMENT, Batches, Corpus, best_fit
+from lib.model.inputs import lead_of
+from lib.model.network import IGNORE
+from lib.text.template import Template
+from lib.text.tokenizer import Tokenizer
+from tests.tiny_tokens import story, tokenizer_of, tokens_of
+
+EOS = 2
+
+
+def batches(layout: str = "pretrain", split: str = "train", **changes: object) -> Batches:
+    tokens = tokens_of(tokenizer_of(), layout=layout)
+    options = {"row_length": 128, "batch_size": 3, "seed": 4} | changes
+    return Batches(corpus=Corpus(tokens=tokens, split=split), **options)
+
+
+def same(one, other) -> bool:
+    return torch.equal(one.ids_BT, other.ids_BT) and torch.equal(one.targets_BT, other.targets_BT)
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    walked, jumped, reseeded = batches(), batches(), batches(seed=5)
+    seen = [walked.batch(step) for step in range(12)]
+    assert same(jumped.batch(11), seen[11]) and same(jumped.batch(2), seen[2])
+    assert not same(reseeded.batch(2), seen[2])
+
+
+def test_each_epoch_sees_every_story_once_in_another_order():
+    one = batches(batch_size=1)
+    rows = [one.plan(0).num_rows, one.plan(1).num_rows]
+    first = np.concatenate([one.stories_of(step)[0] for step in range(rows[0])])
+    second = np.concatenate([one.stories_of(step)[0] for step in range(rows[0], sum(rows))])
+    assert sorted(first) == sorted(second) == list(range(len(one.corpus)))
+    assert first.tolist() != second.tolist()
+
+
+def test_rows_follow_one_another_across_an_epoch():
+    one, three = batches(batch_size=1), batches(batch_size=3)
+    rows = [row.tolist() for step in range(14) for row in three.stories_of(step)]
+    assert rows == [one.stories_of(step)[0].tolist() for step in range(42)]
+    assert one.plan(0).num_rows < 42
+
+
+@pytest.mark.parametrize("layout", ["pretrain", "natural"])
+def test_what_a_row_holds_decodes_to_whole_stories(layout):
+    one = batches(layout)
+    pieces = Tokenizer.load(tokenizer_of().file("tokenizer.model"))
+    batch, texts = one.batch(0), {story(n)[1] for n in range(60)}
+    assert one.num_cut == 0
+    for b, stories in enumerate(one.stories_of(0)):
+        for document in range(len(stories)):
+            here = batch.document_BT[b] == document
+            written = batch.ids_BT[b, here].tolist() + batch.targets_BT[b, here][-1:].tolist()
+            assert written[-1] == EOS
+            assert pieces.decode(written[written.index(BOS) :]) in texts
+
+
+def test_targets_are_the_next_token_of_the_same_story():
+    batch = batches().batch(0)
+    inside = batch.document_BT[:, :-1] == batch.document_BT[:, 1:]
+    inside &= batch.document_BT[:, 1:] != PAD_DOCUMENT
+    assert torch.equal(batch.targets_BT[:, :-1][inside], batch.ids_BT[:, 1:][inside])
+    assert (batch.targets_BT[batch.document_BT == PAD_DOCUMENT] == IGNORE).all()
+    assert batch.num_targets == (batch.document_BT != PAD_DOCUMENT).sum()
+
+
+def scored(loss_on: str, layout: str = "natural", lead: tuple[int, ...] = (EOS,)) -> list[int]:
+    """The scored targets of the first story of a batch."""
+    batch = batches(layout, loss_on=loss_on, lead=lead).batch(0)
+    targets = batch.targets_BT[0, batch.document_BT[0] == 0].tolist()
+    return [target for target in targets if target != IGNORE]
+
+
+def test_loss_on_all_scores_the_instruction_and_on_story_does_not():
+    everything, own, evaluation = scored("all"), scored("story"), scored("evaluation")
+    assert own[0] == BOS and everything[-len(own) :] == own and len(everything) > len(own)
+    assert evaluation == own[1:] and evaluation[-1] == EOS
+
+
+def test_evaluation_scores_the_same_tokens_in_every_layout():
+    natural = batches("natural", "val", loss_on="evaluation", lead=(EOS,)).in_order()
+    plain = batches("pretrain", "val", loss_on="evaluation").in_order()
+    count = [sum(batch.num_targets for batch in layout) for layout in (natural, plain)]
+    assert count[0] == count[1]
+    text_bytes = sum(len(story(n)[1].encode()) for n in range(0, 60, 5))
+    assert [sum(batch.text_bytes for batch in layout) for layout in (natural, plain)] == [text_bytes] * 2
+
+
+def test_a_story_longer_than_a_row_is_cut_and_counted():
+    short = batches(row_length=20)
+    assert short.num_cut == int((short.corpus.length > 21).sum()) > 0
+    held_out = batches("pretrain", "val", row_length=20, loss_on="evaluation").in_order()
+    whole = batches("pretrain", "val", loss_on="evaluation").in_order()
+    share = sum(b.num_targets for b in held_out) / sum(b.num_targets for b in whole)
+    assert sum(b.text_bytes for b in held_out) / sum(b.text_bytes for b in whole) == pytest.approx(share, rel=0.02)
+
+
+@pytest.mark.parametrize("layout", ["pretrain", "natural"])
+def test_the_sampling_prefix_is_the_start_of_what_was_trained_on(layout):
+    template = Template(Tokenizer.load(tokenizer_of().file("tokenizer.model")))
+    lead = lead_of(template, layout)
+    prompt = "Write a story about a cat" if layout == "natural" else ""
+    training, _ = template.training(layout, prompt, story(1)[1])
+    prefix = template.prefix(layout, prompt)
+    assert (lead + training)[: len(prefix)] == prefix
+    assert lead == ([EOS] if layout == "natural" else [])
+
+
+def test_packing_fills_rows_and_takes_less_than_20_microseconds_a_story():
+    import time
+
+    sizes = np.random.Generator(np.random.Philox(key=[1, 1])).integers(60, 200, 10_000)
+    started = time.process_time()
+    rows = best_fit(np.arange(10_000), sizes=sizes, capacity=512)
+    assert time.process_time() - started < 0.2
+    assert sorted(story for row in rows for story in row) == list(range(10_000))
+    assert all(sizes[row].sum() <= 512 for row in rows)
+    assert sizes.sum() / (len(rows) * 512) > 0.97
+
+
+def test_an_empty_split_is_named():
+    tokens = tokens_of(tokenizer_of())
+    with pytest.raises(UserError, match="no story of split 'test'"):
+        Corpus(tokens=tokens, split="test")

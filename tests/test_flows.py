@@ -1,0 +1,80 @@
+"""What Prefect's users see: states, artifacts, deployments, scheduled runs that execute."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import runs
+
+pytestmark = pytest.mark.server
+
+
+def test_the_flow_and_its_tasks_are_recorded(finished, prefect_home):
+    flow_runs = runs.api(prefect_home, "/flow_runs/filter", {"sort": "START_TIME_ASC"})
+    assert flow_runs[0]["state"]["type"] == "COMPLETED"
+    names = {run["name"] for run in runs.api(prefect_home, "/task_runs/filter", {})}
+    assert {"generate", "clean", "tokens-pretrain", "tokens-natural", "align", "report"} <= names
+
+
+def test_rows_and_report_are_artifacts(finished, prefect_home):
+    artifacts = {a["key"]: a for a in runs.api(prefect_home, "/artifacts/latest/filter", {})}
+    assert "dropped" in artifacts["rows"]["data"]
+    assert "bits per byte" in artifacts["report"]["data"].lower()
+    assert "sk-" not in str(artifacts)
+
+
+def test_without_a_password_the_server_says_no(prefect_home):
+    server = (prefect_home / "server.json").read_text()
+    port = server.split('"port": ')[1].split(",")[0]
+    code = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{port}/api/flows/count', data=b'{{}}')"
+    refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "401" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def deployed(prefect_home, tmp_path_factory):
+    """`storymill ui` with its worker, on the tests' server."""
+    data, log = tmp_path_factory.mktemp("deployed"), tmp_path_factory.mktemp("log") / "ui.log"
+    child = runs.start("ui", home=prefect_home, data=data, log=log)
+    wait_for(lambda: runs.api(prefect_home, "/deployments/count", {}) == 4, 90)
+    wait_for(lambda: runs.api(prefect_home, "/work_pools/storymill/workers/filter", {}), 60)
+    yield data
+    os.kill(child.pid, signal.SIGINT)
+    child.wait(30)
+
+
+def wait_for(what, seconds):
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.5)
+    return found
+
+
+def test_schedules_make_scheduled_runs(deployed, prefect_home):
+    """With some versions of SQLAlchemy deploying succeeds and nothing is ever scheduled."""
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    found = wait_for(lambda: runs.api(prefect_home, "/flow_runs/filter", scheduled), 90)
+    assert all(run["auto_scheduled"] for run in found)
+
+
+def test_a_scheduled_run_executes(deployed, prefect_home):
+    from lib.presets import StoriesConfig, smoke
+
+    deployment = runs.api(prefect_home, "/deployments/name/stories/stories")
+    config = {name: getattr(smoke(), name).model_dump(mode="json") for name in ("generate", "clean", "dedup", "split")}
+    assert set(config) < set(StoriesConfig.model_fields)
+    body = {"parameters": {"config": config, "more": 5}, "state": {"type": "SCHEDULED"}}
+    run = runs.api(prefect_home, f"/deployments/{deployment['id']}/create_flow_run", body)
+
+    def finished_run():
+        state = runs.api(prefect_home, f"/flow_runs/{run['id']}")["state"]
+        assert state["type"] not in ("FAILED", "CRASHED"), state
+        return state["type"] == "COMPLETED"
+
+    wait_for(finished_run, 120)
+    assert list((deployed / "split").glob("[!_]*/_manifest.json"))

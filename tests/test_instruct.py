@@ -1,0 +1,70 @@
+"""Instruction tuning goes on from its base, fully or by LoRA, and refuses what does not belong together."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lib.errors import UserError
+from lib.model.network import load_model
+from lib.stages.instruct import STAGE, InstructConfig, instruct
+from lib.stages.pretrain import STAGE as PRETRAIN
+from lib.stages.pretrain import PretrainConfig, pretrain
+from lib.store import Dataset, build
+from tests.test_pretrain import TINY as BASE
+from tests.tiny_tokens import tokenizer_of, tokens_of
+
+TINY = {name: BASE[name] for name in ("batch_size", "warmup", "checkpoint_every", "compile", "threads")}
+TINY |= {"steps": 6, "eval_every": 3, "lr": 1e-2, "rank": 2, "alpha": 4.0}
+
+
+def inputs() -> dict[str, Dataset]:
+    tokenizer = tokenizer_of()
+    given = {"tokens": tokens_of(tokenizer), "tokenizer": tokenizer}
+    base = build(PRETRAIN, PretrainConfig(**BASE), given, pretrain)
+    return {"base": base, "tokens": tokens_of(tokenizer, layout="natural"), "tokenizer": tokenizer}
+
+
+def run(**changes: object) -> Dataset:
+    return build(STAGE, InstructConfig(**TINY | changes), inputs(), instruct)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_it_starts_from_its_base_and_learns(method):
+    made = run(method=method)
+    losses = made.table(table="train_steps")["loss"].to_pylist()
+    assert losses[-1] < losses[0] < 5.0  # a new model starts at ln 330 = 5.8
+    about = json.loads(made.file("model.json").read_text())
+    assert (about["layout"], about["stage"]) == ("natural", "instruct")
+    assert load_model(made.path).shape == load_model(inputs()["base"].path).shape
+
+
+def test_lora_leaves_the_base_as_it_is_and_merges_what_it_learnt():
+    made, base = run(method="lora", targets=("wq", "wv")), load_model(inputs()["base"].path).state_dict()
+    merged = load_model(made.path).state_dict()
+    changed = {name for name in base if not torch.equal(base[name], merged[name])}
+    assert changed == {f"layers.{n}.attention.{w}.weight" for n in (0, 1) for w in ("wq", "wv")}
+    adapter = load_file(made.file("adapter.safetensors"))
+    name = "layers.1.attention.wq"
+    addition = 2.0 * adapter[f"{name}.lora_b"] @ adapter[f"{name}.lora_a"]  # alpha / rank = 2
+    assert torch.allclose(base[f"{name}.weight"] + addition, merged[f"{name}.weight"], atol=1e-6)
+    assert json.loads(made.file("adapter.json").read_text())["rank"] == 2
+    assert made.facts["trained_params"] == sum(weight.numel() for weight in adapter.values())
+
+
+def test_dropout_is_drawn_again_the_same_way(data_root, monkeypatch):
+    first = run(method="lora", dropout=0.3)
+    monkeypatch.setenv("STORYMILL_DATA", str(data_root / "again"))
+    assert run(method="lora", dropout=0.3).fingerprint == first.fingerprint
+
+
+def test_loss_on_the_story_alone_differs_from_loss_on_all():
+    whole, own = (run(loss_on=what).table(table="train_steps")["loss"].to_pylist() for what in ("all", "story"))
+    assert whole[0] != own[0]
+
+
+def test_a_base_of_another_tokenizer_is_refused():
+    other = tokenizer_of(vocab_size=320)
+    with pytest.raises(UserError, match="was trained with the tokenizer"):
+        build(STAGE, InstructConfig(**TINY), inputs() | {"tokenizer": other}, instruct)

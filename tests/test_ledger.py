@@ -1,0 +1,176 @@
+"""The ledger's promises: what was appended is never lost, never doubled, and seen in one view."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from lib.text import ledger
+
+
+def row(request_id: str, attempt: int = 1, status: str = "ok", raw: str = "text") -> dict:
+    blank = dict.fromkeys(ledger.SCHEMA.names)
+    return blank | {"request_id": request_id, "attempt": attempt, "status": status, "raw": raw, "cost_microdollars": 3}
+
+
+def write(root, *rows) -> None:
+    with ledger.Writer(root) as writer:
+        for each in rows:
+            writer.append(each)
+
+
+def seen(root) -> list[tuple]:
+    with duckdb.connect() as con:
+        return con.execute(
+            f"select request_id, attempt, raw from ({ledger.requests_sql(root)}) order by all"
+        ).fetchall()
+
+
+def segments(root, kind: str) -> list:
+    return sorted(ledger.folder_of(root).glob(f"requests-*.{kind}"))
+
+
+def test_an_empty_ledger_is_a_view_with_every_column(data_root):
+    with duckdb.connect() as con:
+        con.execute(f"create view requests as {ledger.requests_sql(data_root)}")
+        assert [name for name, *_ in con.execute("describe requests").fetchall()] == ledger.SCHEMA.names
+        assert con.execute("select count(*), sum(cost_microdollars) from requests").fetchone() == (0, None)
+
+
+def test_the_view_has_the_same_types_empty_written_and_sealed(data_root):
+    def types() -> list:
+        with duckdb.connect() as con:
+            return [line[:2] for line in con.execute(f"describe {ledger.requests_sql(data_root)}").fetchall()]
+
+    empty = types()
+    write(data_root, row("a"))
+    written = types()
+    ledger.seal(data_root)
+    assert empty == written == types()
+
+
+def test_an_appended_row_is_readable_before_the_writer_is_closed(data_root):
+    with ledger.Writer(data_root) as writer:
+        writer.append(row("a", raw='line\r\n "end" \u2028'))
+        assert seen(data_root) == [("a", 1, 'line\r\n "end" \u2028')]
+
+
+def test_sealing_keeps_every_row_and_leaves_no_jsonl(data_root):
+    write(data_root, row("a"), row("b", 1, "server_error"), row("b", 2))
+    before = seen(data_root)
+    assert ledger.seal(data_root) == 0
+    assert seen(data_root) == before
+    assert not segments(data_root, "jsonl")
+    assert len(segments(data_root, "parquet")) == 1
+
+
+def test_a_crash_between_the_parquet_file_and_the_end_of_the_jsonl_doubles_nothing(data_root):
+    write(data_root, row("a"), row("b"))
+    jsonl = segments(data_root, "jsonl")[0]
+    kept = jsonl.read_bytes()
+    ledger.seal(data_root)
+    jsonl.write_bytes(kept)  # as if the process had died before deleting it
+    assert [request for request, *_ in seen(data_root)] == ["a", "b"]
+    ledger.seal(data_root)
+    assert [request for request, *_ in seen(data_root)] == ["a", "b"]
+    assert not segments(data_root, "jsonl")
+    assert ledger.load(data_root, ["a"])["a"].attempts == 1
+
+
+def test_a_torn_last_line_is_counted_and_left_out(data_root):
+    write(data_root, row("a"), row("b"))
+    jsonl = segments(data_root, "jsonl")[0]
+    jsonl.write_bytes(jsonl.read_bytes()[:-30])
+    assert [request for request, *_ in seen(data_root)] == ["a"]
+    assert ledger.seal(data_root) == 1
+    assert list(ledger.load(data_root, ["a", "b"])) == ["a"]
+    assert [request for request, *_ in seen(data_root)] == ["a"]
+
+
+def test_a_damaged_sealed_segment_is_noticed(data_root):
+    write(data_root, *(row(f"r{n}", raw=str(n) * 50) for n in range(200)))
+    ledger.seal(data_root)
+    path = segments(data_root, "parquet")[0]
+    data = bytearray(path.read_bytes())
+    at = pq.read_metadata(path).row_group(0).column(ledger.SCHEMA.names.index("raw")).dictionary_page_offset + 60
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(OSError, match="CRC"):
+        ledger.load(data_root, ["r1"])
+
+
+def test_load_gives_attempts_and_answers_in_order_and_only_what_is_wanted(data_root):
+    write(data_root, row("b"), row("a", 1, "rate_limited"), row("a", 2, "refusal", "no"), row("a", 3, "ok", "yes"))
+    write(data_root, row("a", 4, "server_error"))
+    ledger.seal(data_root)
+    past = ledger.load(data_root, ["a", "never-asked"])
+    assert list(past) == ["a"]
+    assert past["a"].attempts == 4
+    assert [(answer.status, answer.raw) for answer in past["a"].answers] == [("refusal", "no"), ("ok", "yes")]
+
+
+def test_a_full_disk_leaves_no_half_line(data_root, monkeypatch):
+    with ledger.Writer(data_root) as writer:
+        writer.append(row("a"))
+        real = os.write
+        monkeypatch.setattr(os, "write", lambda handle, data: real(handle, data[:20]))
+        with pytest.raises(OSError, match="No space left"):
+            writer.append(row("b"))
+        monkeypatch.undo()
+        writer.append(row("c"))
+    assert [json.loads(line)["request_id"] for line in segments(data_root, "jsonl")[0].read_text().splitlines()] == [
+        "a",
+        "c",
+    ]
+
+
+def test_a_failed_flush_is_raised_not_swallowed(data_root, monkeypatch):
+    monkeypatch.setattr(ledger, "SYNC_SECONDS", 0.01)
+    writer = ledger.Writer(data_root)
+    writer.append(row("a"))
+
+    def fail(handle):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    deadline = time.monotonic() + 5
+    while writer._failure is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(OSError, match="the disk is gone"):
+        writer.append(row("b"))
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="the disk is gone"):
+        writer.close()
+
+
+def test_kill_9_loses_no_appended_row(data_root):
+    code = (
+        "import sys; from pathlib import Path; from lib.text import ledger\n"
+        "writer = ledger.Writer(Path(sys.argv[1]))\n"
+        "for n in range(10**9):\n"
+        "    writer.append({'request_id': f'r{n}', 'attempt': 1, 'status': 'ok', 'raw': 'x' * 900})\n"
+        "    print(n, flush=True)\n"
+    )
+    command = [sys.executable, "-c", code, str(data_root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        for _ in range(300):
+            child.stdout.readline()
+        child.send_signal(signal.SIGKILL)
+        last = max([299, *(int(line) for line in child.stdout if line.endswith("\n"))])
+    ledger.seal(data_root)
+    wanted = [f"r{n}" for n in range(last + 1)]  # what the child said it had written
+    assert list(ledger.load(data_root, wanted)) == wanted
+
+
+def test_twenty_thousand_rows_load_within_a_second(data_root):
+    write(data_root, *(row(f"r{n}", raw="Once upon a time there was a cat. " * 30) for n in range(20_000)))
+    ledger.seal(data_root)
+    started = time.process_time()  # of work: a busy machine is no slow ledger
+    assert len(ledger.load(data_root, [f"r{n}" for n in range(20_000)])) == 20_000
+    assert time.process_time() - started < 1.0

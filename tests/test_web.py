@@ -1,0 +1,280 @@
+"""The page, the endpoint and the terminal chat, over random weights; the endpoint through a real server and client."""
+
+import http.client
+import json
+import re
+import socket
+import threading
+import time
+
+import httpx
+import openai
+import pytest
+import torch
+import uvicorn
+from rich.console import Console
+
+from lib.errors import UserError
+from lib.web import chat
+from lib.web.engine import Asking, Engine, as_request, stop_at
+from lib.web.guard import MAX_BODY
+from lib.web.server import PAGE, create_app
+from lib.web.turns import Busy, Turns
+from tests import tiny
+
+ASK = {"model": "instruct", "messages": [{"role": "user", "content": "a cat"}], "seed": 3, "max_tokens": 24}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other are slow where tests share two cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def engines():
+    return {name: Engine.of(name, dataset) for name, dataset in tiny.models().items()}
+
+
+@pytest.fixture
+def app(engines):
+    return create_app(engines, waiting=1)
+
+
+@pytest.fixture
+def base_url(app):
+    """A real server on a free port, in a thread."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def client(base_url):
+    with openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_the_openai_client_streams_what_it_also_gets_whole(client):
+    whole = client.chat.completions.create(**ASK)
+    chunks = list(client.chat.completions.create(stream=True, **ASK))
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert streamed == whole.choices[0].message.content
+    assert len(chunks) > 5
+    assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert chunks[-1].usage == whole.usage
+    assert chunks[0].storymill["prompt"] == "</s>Write a story about a cat<s>"
+
+
+def test_a_completion_goes_on_from_the_prompt(client):
+    done = client.completions.create(model="base", prompt="One day, Tom", max_tokens=12, temperature=0)
+    assert done.storymill["prompt"] == "<s>One day, Tom"
+    assert done.usage.completion_tokens <= 12
+    again = client.completions.create(model="base", prompt="One day, Tom", max_tokens=12, temperature=0)
+    assert again.choices[0].text == done.choices[0].text
+
+
+def test_a_stop_string_ends_the_story_before_it(client):
+    whole = client.chat.completions.create(**ASK).choices[0].message.content
+    stop = whole[10:13]
+    cut = client.chat.completions.create(**ASK, stop=stop)
+    assert cut.choices[0].message.content == whole[: whole.index(stop)]
+    assert cut.choices[0].finish_reason == "stop"
+
+
+def test_models_are_listed(client):
+    assert [model.id for model in client.models.list()] == ["base", "instruct", "aligned"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": "gpt-5"}, "expected one of base, instruct, aligned"),
+        ({"temperature": 3}, "temperature"),
+        ({"n": 2}, "n:"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "no message of role user"),
+        ({"messages": [{"role": "user", "content": "cat " * 501}]}, "expected 1 to 2,000"),
+        ({"messages": [{"role": "user", "content": "🐸" * 60}]}, "tokens"),
+    ],
+)
+def test_a_bad_request_is_explained(client, change, says):
+    with pytest.raises(openai.BadRequestError, match=says):
+        client.chat.completions.create(**(ASK | change))
+
+
+def test_another_host_origin_type_or_size_is_refused(base_url):
+    def status(**headers):
+        return httpx.post(f"{base_url}/v1/chat/completions", json=ASK, headers=headers).status_code
+
+    assert status() == 200
+    assert status(Host="evil.example:80") == 403
+    assert status(Host="127.0.0.1.evil.example") == 403
+    assert status(Origin="http://evil.example") == 403
+    assert status(Origin=base_url) == 200
+    assert httpx.get(base_url, headers={"Host": "localhost"}).status_code == 200
+    assert httpx.post(f"{base_url}/v1/chat/completions", content=json.dumps(ASK)).status_code == 415
+    big = ASK | {"user": "x" * MAX_BODY}
+    assert httpx.post(f"{base_url}/v1/chat/completions", json=big).status_code == 413
+
+
+def test_a_body_that_grows_past_its_limit_is_cut_off(base_url):
+    connection = http.client.HTTPConnection(base_url.removeprefix("http://"))
+    parts = (b" " * 8192 for _ in range(MAX_BODY // 8192 + 2))
+    headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    connection.request("POST", "/v1/completions", body=parts, headers=headers, encode_chunked=True)
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def test_every_answer_forbids_what_the_page_does_not_need(base_url):
+    for path in ("/", "/v1/models", "/nothing"):
+        headers = httpx.get(base_url + path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert "access-control-allow-origin" not in headers
+
+
+def test_the_page_is_one_file_that_writes_text_only():
+    page = PAGE.read_text()
+    assert not re.findall(r"https?://|//cdn|@import|innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", page)
+    assert not re.findall(r"\son\w+=|style=", page)  # inline handlers and styles would need a weaker policy
+
+
+def test_who_comes_after_a_full_queue_is_told_when_to_return(base_url, app, monkeypatch):
+    gate, told, answers = threading.Event(), Engine._tokens, []
+
+    def slowly(self, *rest):
+        gate.wait(20)
+        yield from told(self, *rest)
+
+    def ask():
+        answers.append(httpx.post(f"{base_url}/v1/chat/completions", json=ASK, timeout=30).status_code)
+
+    monkeypatch.setattr(Engine, "_tokens", slowly)
+    threads = [threading.Thread(target=ask) for _ in range(2)]  # one is answered, one waits
+    for thread in threads:
+        thread.start()
+    while app.state.turns.inside < 2:
+        time.sleep(0.01)
+    refused = httpx.post(f"{base_url}/v1/chat/completions", json=ASK)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "5"
+    assert answers == [200, 200]
+    assert app.state.turns.inside == 0
+
+
+def test_a_client_that_goes_away_gives_its_turn_back(base_url):
+    for _ in range(5):  # more than may be inside at once
+        with httpx.stream("POST", f"{base_url}/v1/chat/completions", json=ASK | {"stream": True}) as response:
+            next(response.iter_text())
+    for _ in range(50):
+        if (status := httpx.post(f"{base_url}/v1/chat/completions", json=ASK).status_code) == 200:
+            break
+        time.sleep(0.05)
+    assert status == 200
+
+
+def test_turns_refuse_one_more_than_may_wait():
+    turns = Turns(waiting=1)
+    turns.enter(), turns.enter()
+    with pytest.raises(Busy):
+        turns.enter()
+    turns.leave()
+    turns.enter()
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        ("a cat", "Write a story about a cat"),
+        ("A story about a cat", "Write a story about a cat"),
+        ("a short story about a cat", "Write a short story about a cat"),
+        ("write a story about a cat", "Write a story about a cat"),
+        ("Please tell me a story about  a cat ", "Write a story about a cat"),
+        ("the storyteller", "Write a story about the storyteller"),
+    ],
+)
+def test_what_people_type_becomes_the_instruction_the_models_know(typed, asked):
+    assert as_request(typed) == asked
+
+
+def test_text_that_may_become_a_stop_string_is_held_back():
+    assert stop_at("He said En", ("End", "xx"), 0) == (8, False)
+    assert stop_at("He said End.", ("End",), 0) == (8, True)
+    assert stop_at("He said", (), 0) == (7, False)
+
+
+def test_pieces_join_to_the_whole_text_whatever_bytes_come(engines):
+    """Random weights write broken characters often: what was told must never have to be taken back."""
+    engine = engines["base"]
+    for seed in range(5):
+        asking = Asking("a cat", temperature=1.5, seed=seed, max_tokens=60)
+        [done] = engine.sampler.generate(
+            [engine.prefix(asking)], max_new=60, temperature=1.5, top_p=0.95, stop_ids={1, 2}, seed=seed
+        )
+        story = engine.template.cut("natural", done.ids)
+        assert "".join(engine.tell(asking)) == engine.tokenizer.decode(story)
+
+
+def chatted(engines, *lines):
+    console, left = Console(record=True, width=200, highlight=False), iter(lines)
+
+    def read(prompt):
+        line = next(left, EOFError)
+        if isinstance(line, type):
+            raise line
+        return line
+
+    chat.chat(engines=engines, console=console, read=read)
+    return console.export_text()
+
+
+def test_the_terminal_tells_switches_and_explains(engines):
+    text = chatted(
+        engines, "a cat", "/model base", "/temperature 0", "/open One day", "/model x", "/temperature 9", "/no"
+    )
+    assert "aligned is listening" in text
+    assert text.count("tokens, ") == 2
+    for told in ("found no model 'x'", "a number from 0 to 2", "found /no, expected"):
+        assert told in text
+
+
+def test_ctrl_c_stops_the_story_and_not_the_program(engines, monkeypatch):
+    def interrupted(self, *rest):
+        yield "One day"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "_pieces", interrupted)
+    text = chatted(engines, "a cat", "/quit")
+    assert "One day" in text
+    assert "stopped]" in text
+
+
+def test_a_sample_is_the_same_for_the_same_seed(engines):
+    def sampled(**how):
+        console = Console(record=True, width=200)
+        chat.sample("One day", model="base", complete=True, console=console, **how)
+        return console.export_text()
+
+    assert sampled(seed=4) == sampled(seed=4) != sampled(seed=5)
+    assert sampled(temperature=0).startswith("One day")
+
+
+def test_an_unknown_model_is_refused_before_anything_is_read(engines):
+    with pytest.raises(UserError, match="expected one of base"):
+        chat.chat("big", engines=engines, read=lambda _: pytest.fail("read"))
