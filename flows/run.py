@@ -9,6 +9,7 @@ import tasks
 from lib import store
 from lib.presets import StoriesConfig, with_overrides
 from lib.store import Config, Dataset
+from lib.web import blocks
 
 AnyConfig = TypeVar("AnyConfig", bound=StoriesConfig)
 
@@ -61,4 +62,4 @@ def show_rows(made: dict[str, Dataset]) -> None:
 
 def show_report(report: Dataset) -> None:
     """The report as a markdown artifact."""
-    create_markdown_artifact(key="report", markdown=report.file("report.md").read_text(), description=str(report.path))
+    create_markdown_artifact(key="report", markdown=blocks.inlined(report.path), description=str(report.path))

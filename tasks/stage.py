@@ -21,7 +21,7 @@ from lib.errors import TransientError
 from lib.store import Config, Dataset
 
 RESULT = "_prefect-result"
-LINE_S, ARTIFACT_S = 2.0, 4.0  # a log line costs about 1 ms and a database row; a progress update about 50 ms
+LINE_S, ARTIFACT_S = 5.0, 5.0  # a log line costs about 1 ms and a database row; a progress update about 50 ms
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from lib.errors import UserError
+from lib.model import compute
+from lib.model.inputs import open_inputs
 from lib.model.network import load_model
+from lib.model.training import Training
 from lib.stages.instruct import STAGE, InstructConfig, instruct
 from lib.stages.pretrain import STAGE as PRETRAIN
 from lib.stages.pretrain import PretrainConfig, pretrain
@@ -53,10 +56,35 @@ def test_lora_leaves_the_base_as_it_is_and_merges_what_it_learnt():
     assert made.facts["trained_params"] == sum(weight.numel() for weight in adapter.values())
 
 
-def test_dropout_is_drawn_again_the_same_way(data_root, monkeypatch):
-    first = run(method="lora", dropout=0.3)
+class Stopped(Exception):
+    """Stands for a kill: it comes from outside, between two steps."""
+
+
+def test_dropout_goes_on_where_it_was_when_a_run_is_stopped(data_root, monkeypatch):
+    undisturbed = run(method="lora", dropout=0.3)
     monkeypatch.setenv("STORYMILL_DATA", str(data_root / "again"))
-    assert run(method="lora", dropout=0.3).fingerprint == first.fingerprint
+
+    def stop(text: str, done: float | None, total: float | None) -> None:
+        if done == 5:
+            raise Stopped
+
+    config, given = InstructConfig(**TINY, method="lora", dropout=0.3), inputs()
+    with pytest.raises(Stopped):
+        build(STAGE, config, given, instruct, on_progress=stop)
+    torch.rand(7)  # whoever comes next finds the generator elsewhere
+    assert run(method="lora", dropout=0.3).fingerprint == undisturbed.fingerprint
+
+
+def test_held_out_stories_are_scored_without_dropout():
+    made, given = run(method="lora", dropout=0.5), inputs()
+    training = Training(steps=1, batch_size=4, compile="off", threads=1)
+    opened = open_inputs(tokens=given["tokens"], tokenizer=given["tokenizer"], training=training, row_length=128)
+    machine = compute.prepare(model=(model := load_model(made.path)), training=training, row_length=128)
+    assert not model.training
+    with torch.no_grad():
+        nats = sum(machine.nats(b.ids_BT, b.document_BT, b.targets_BT).item() for b in opened.held_out)
+    expected = nats / sum(batch.num_targets for batch in opened.held_out)
+    assert made.facts["nats_per_token"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_loss_on_the_story_alone_differs_from_loss_on_all():

@@ -55,6 +55,8 @@ def test_bf16_is_near_fp32():
     assert nats["bf16"] == pytest.approx(nats["fp32"], rel=1e-3)
 
 
+# torch itself, when its compiler is imported, warns of a part of torch
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_a_short_run_is_not_compiled_and_a_long_one_is():
     model, training = Llama(SHAPE), Training(steps=10, threads=1)
     assert not compute.prepare(model=model, training=training, row_length=16).compiled

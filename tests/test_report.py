@@ -30,7 +30,7 @@ def evaluated():
         for kind, count in (("opening", 25), ("instruction", 5))
         for n in range(count)
     ]
-    values = {"bits_per_byte": 0.9, "followed_all": 0.25, "reward_concept": 0.5}
+    values = {"bits_per_byte": 0.9, "followed": 0.25, "reward_concept": 0.5}
     measured = [
         {"model": model, "metric": metric, "value": value + number / 10, "n": 5}
         for number, model in enumerate(MODELS)

@@ -1,6 +1,6 @@
 """Alignment: the loop that makes rewarded stories likelier.
 
-In:   the policy, a frozen reference, prompts for training and held-out ones, rewards, AlignConfig (lib/stages/align.py)
+In:   the policy, a frozen reference, prompts for training and held-out ones, rewards, Aligning
 Out:  the policy with the weights to keep; in the draft what lib/model/outcome.py lists
 
 An update draws prompts, writes several stories for each, rewards them and takes one gradient step. Every `eval_every`
@@ -12,12 +12,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from lib.model import guards, heldout, outcome, reinforce, rollouts
+from lib.model.aligning import Aligning
 from lib.model.batches import Batch
 from lib.model.checkpoint import LOG, Checkpoints, Log, set_weights
 from lib.model.network import Llama
@@ -27,9 +28,6 @@ from lib.model.sampling import Sampler
 from lib.model.training import Diverged
 from lib.store import Draft
 
-if TYPE_CHECKING:
-    from lib.stages.align import AlignConfig
-
 BEST = "best."  # before the names of the kept model's weights in a checkpoint
 
 
@@ -38,7 +36,7 @@ class Run:
     """What the functions below share."""
 
     draft: Draft
-    config: "AlignConfig"
+    config: Aligning
     policy: Llama
     reference: Llama
     writer: Writer

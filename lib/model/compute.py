@@ -45,6 +45,11 @@ def prepare(*, model: Llama, training: Training, row_length: int) -> Compute:
     if training.threads:
         torch.set_num_threads(training.threads)
     device = pick_device(training.device)
+    if device.type == "cpu":
+        # Without this the compiled gradient of the embedding adds atomically, in whatever order two threads come:
+        # two equal runs of five steps ended with different weights.
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
     dtype = pick_dtype(training.precision, device)
     flop = training.steps * training.batch_size * row_length * flop_per_token(model, row_length)
     compiled = training.compile == "on" or (training.compile == "auto" and flop > WORTH_COMPILING and can_compile())
@@ -65,7 +70,7 @@ def _nats(model: Llama, device: torch.device, dtype: torch.dtype, compiled: bool
         nats = torch.compile(nats, dynamic=False)
 
     def in_dtype(ids_BT: Tensor, document_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        with autocast(device, dtype):  # around the compiled function: inside it, the cache of compiled graphs is bypassed
+        with autocast(device, dtype):  # inside the compiled function it would bypass the cache of graphs
             return nats(ids_BT, document_BT, targets_BT)
 
     return in_dtype

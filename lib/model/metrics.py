@@ -17,6 +17,7 @@ from lib.text.words import follows, words
 METRICS = {
     "bits_per_byte": "of val stories, summed over all: nats / ln 2 / bytes; the only context is BOS, EOS is scored",
     "bits_per_byte_test": "the same of test stories",
+    "followed": "share of held-out instructions whose story holds at least half of the content words asked for",
     "followed_all": "share of held-out instructions whose story holds every content word asked for",
     "followed_share": "mean share of the content words asked for that the story holds",
     "share_ended": "share of samples that the model itself ended",
@@ -60,6 +61,7 @@ def sample_metrics(
         mine = [rows[i] for i in places]
         followed = [follows(summaries[r["prompt_no"]], r["text"]) for r in mine if r["kind"] == "instruction"]
         values: dict[str, list[float]] = {
+            "followed": [float(share >= 0.5) for share in followed],
             "followed_all": [float(share == 1.0) for share in followed],
             "followed_share": followed,
             "share_ended": [float(row["ended"]) for row in mine],
@@ -94,11 +96,12 @@ def concept_rewards(prompts: Sequence[Prompt], rows: Sequence[dict]) -> list[flo
 
     asked = {prompt.number: prompt.summary for prompt in prompts if prompt.summary}
     places = [i for i, row in enumerate(rows) if row["kind"] == "instruction"]
-    embed = MiniLM().embed
-    cosines = (
-        embed([asked[rows[i]["prompt_no"]] for i in places]) * embed([rows[i]["text"] or " " for i in places])
-    ).sum(1)
+    # Each different text once: a summary stands before four stories, and two models may write the same one.
+    pairs = [(str(asked[rows[i]["prompt_no"]]), rows[i]["text"]) for i in places]
+    texts = {text: number for number, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
+    vectors = MiniLM().embed(list(texts))
+    cosines = [float(vectors[texts[summary]] @ vectors[texts[story]]) for summary, story in pairs]
     out: list[float | None] = [None] * len(rows)
-    for i, cosine in zip(places, cosines.tolist(), strict=True):
+    for i, cosine in zip(places, cosines, strict=True):
         out[i] = cosine
     return out

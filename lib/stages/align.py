@@ -8,61 +8,24 @@ reward_before and reward_after are of the held-out prompts, with the same random
 """
 
 import json
-from typing import Literal, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
 
 from lib.errors import UserError
-from lib.model.guards import Limits
+from lib.model.aligning import Aligning
 from lib.model.shape import PROJECTIONS
-from lib.store import Config, Dataset, Draft, Stage, runtime
+from lib.store import Dataset, Draft, Stage
 from lib.text.template import Template, instruction
 
 STAGE = Stage("align", 1)
 LORA_DROPOUT = 0.0  # roll-outs are drawn without dropout: with it, the gradient would be that of another policy
 
 
-class AlignConfig(Config):
+class AlignConfig(Aligning):
     """What is rewarded, how it is learned, and when to stop."""
-
-    rewards: dict[str, float] = Field(
-        {"concept": 1.0, "words": 0.5}, description="weight of concept, words, or of any callable by its dotted path"
-    )
-    concept: str = Field("cat", min_length=1, description="what stories shall be about, for the reward concept")
-    unfinished_penalty: float = Field(0.2, ge=0, description="taken off the reward of a story that does not end")
-    form: Literal["rloo", "tinycatstories"] = Field("rloo", description="the loss: lib/model/reinforce.py")
-    estimator: Literal["k1", "k2", "k3", "exact"] = Field("k1", description="rloo: how the KL is estimated")
-    kl_coef: float = Field(0.005, ge=0, description="rloo: reward given up for a nat of a story's KL")
-    kl_factor: float = Field(6000.0, ge=0, description="tinycatstories: its KL_FACTOR")
-    method: Literal["full", "lora"] = Field("full", description="train every weight, or a low-rank addition")
-    rank: int = Field(16, ge=1, description="lora: rank of the addition")
-    alpha: float = Field(32.0, gt=0, description="lora: the addition counts alpha / rank")
-    updates: int = Field(16, ge=1, description="gradient steps")
-    prompts_per_update: int = Field(8, ge=1, description="different prompts in an update")
-    samples_per_prompt: int = Field(4, ge=1, description="stories for each of them; rloo needs two")
-    lr: float = Field(3e-4, gt=0, description="learning rate after the warm-up")
-    warmup: int = Field(2, ge=0, description="updates of linear warm-up")
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    temperature: float = Field(1.0, gt=0, description="of the stories; the policy is the model at this temperature")
-    max_new: int = Field(224, ge=1, description="most tokens of a story; the model's max_length bounds it too")
-    seed: int = Field(0, ge=0, description="of prompts and stories")
-    heldout_prompts: int = Field(32, ge=1, description="answered at each look")
-    eval_every: int = Field(4, ge=1, description="updates between two looks at the held-out prompts")
-    eval_stories: int = Field(64, ge=1, description="at most so many val stories are scored at each look")
-    guards: Limits = Field(Limits(), description="a model that breaks one stops the updates and is not kept")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="of the training pass; stories: float32")
-    checkpoint_every: int = runtime(4, ge=1, description="updates between two checkpoints")
-    device: str = runtime("auto", description="auto: cuda if there is one, else cpu")
-    threads: int | None = runtime(None, ge=1, description="processor threads; all if not given")
-
-    @model_validator(mode="after")
-    def _has_a_baseline(self) -> Self:
-        if self.form == "rloo" and self.samples_per_prompt < 2:
-            raise ValueError("form rloo needs samples_per_prompt of at least 2: the others are the baseline")
-        return self
 
 
 def align(
@@ -85,10 +48,9 @@ def align(
         torch.set_num_threads(config.threads)
     device = compute.pick_device(config.device)
     policy, reference = load_model(model.path, device), load_model(model.path, device).requires_grad_(False)
-    torch.manual_seed(config.seed)
-    settings = {"rank": config.rank, "alpha": config.alpha, "dropout": LORA_DROPOUT, "targets": PROJECTIONS}
     if config.method == "lora":
-        lora.add_lora(policy, **settings)
+        torch.manual_seed(config.seed)
+        lora.add_lora(policy, **lora_settings(config))
     prompts, held_out = prompts_of(stories, config, template, policy.shape.max_length)
     alignment.train(
         alignment.Run(
@@ -105,11 +67,15 @@ def align(
         )
     )
     if config.method == "lora":
-        lora.save_adapter(policy, draft.path, **settings)
+        lora.save_adapter(policy, draft.path, **lora_settings(config))
         draft.adopt("adapter.safetensors")
         draft.adopt("adapter.json")
         lora.merge(policy)
     checkpoint.publish(draft, model=policy, pieces=tokenizer.file("tokenizer.model"), **about)
+
+
+def lora_settings(config: AlignConfig) -> dict[str, Any]:
+    return {"rank": config.rank, "alpha": config.alpha, "dropout": LORA_DROPOUT, "targets": PROJECTIONS}
 
 
 def about_of(model: Dataset) -> dict[str, str]:

@@ -26,9 +26,7 @@ class InstructConfig(Training):
     rank: int = Field(16, ge=1, description="lora: rank of the addition")
     alpha: float = Field(32.0, gt=0, description="lora: the addition counts alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="lora: share of inputs to the addition that are dropped")
-    targets: tuple[Projection, ...] = Field(
-        PROJECTIONS, min_length=1, description="lora: projections it is added to"
-    )
+    targets: tuple[Projection, ...] = Field(PROJECTIONS, min_length=1, description="lora: projections it is added to")
 
 
 def instruct(draft: Draft, config: InstructConfig, *, base: Dataset, tokens: Dataset, tokenizer: Dataset) -> None:

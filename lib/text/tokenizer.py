@@ -9,6 +9,7 @@ bos and eos are *control* pieces: text that says "<s>" is spelled out, never one
 
 import hashlib
 import io
+import itertools
 import re
 import threading
 from collections.abc import Iterable, Iterator
@@ -199,7 +200,7 @@ class Tokenizer:
         if new:
             encoded = self._pieces.encode(new, num_threads=1)
             lengths = np.fromiter(map(len, encoded), np.int64, len(new))
-            flat = np.fromiter((i for ids in encoded for i in ids), self.dtype, int(lengths.sum()))
+            flat = np.fromiter(itertools.chain.from_iterable(encoded), self.dtype, int(lengths.sum()))
             starts = len(self._ids) + np.cumsum(lengths) - lengths
             self._slots.update(zip(new, range(len(self._slots), len(self._slots) + len(new)), strict=True))
             self._ids = np.concatenate([self._ids, flat])

@@ -20,7 +20,7 @@ STORIES = ("raw", "clean", "dedup", "split")  # the stages that drop rows, in or
 # What a reader sees of each metric: its name, how a value is written.
 METRICS = {
     "bits_per_byte": ("bits per byte, held-out stories", "{:.3f}"),
-    "followed_all": ("instructions followed whole", "{:.0%}"),
+    "followed": ("instructions followed", "{:.0%}"),
     "followed_share": ("words asked for that came", "{:.0%}"),
     "reward_concept": ("closeness to what was asked", "{:.3f}"),
     "share_ended": ("stories brought to an end", "{:.0%}"),

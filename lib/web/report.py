@@ -51,7 +51,8 @@ def in_short(chain: Chain) -> Iterator[Block]:
     yield Table(head, rows)
     yield Text(
         "Fewer bits per byte are better; vocabularies may differ, bytes do not. Every model got the same prompts "
-        "as the same ids and the same seed; the base model was never shown an instruction."
+        "as the same ids and the same seed; the base model was never shown an instruction. "
+        "An instruction counts as followed where the story holds at least half of its content words."
     )
     if "reference" in columns:
         yield Text("The last column: the held-out stories themselves, the most that a model of such stories can reach.")

@@ -19,7 +19,7 @@ from lib.web import chain as reading
 from lib.web.chain import METRICS, MODELS, Chain, printable, show_metric
 from lib.web.coverage import Coverage
 
-SHOWN = ("bits_per_byte", "followed_all", "followed_share", "reward_concept", "share_ended", "distinct_2", "copy_rate")
+SHOWN = ("bits_per_byte", "followed", "followed_share", "reward_concept", "share_ended", "distinct_2", "copy_rate")
 LABELS = {"covered": "green", "thin": "yellow", "absent": "red"}
 NEXT = """
 try next

@@ -1,0 +1,88 @@
+"""The command line: every command has help, bad input is one clear message on stderr, reading commands only read."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import runs
+
+HOUSE = Path(__file__).parent.parent
+COMMANDS = ["run", "plan", "sql", "sample", "chat", "coverage", "report", "export", "serve", "ui", "down"]
+
+
+def storymill(*words: str, cwd: Path = HOUSE) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_stands_in_the_readme(command):
+    shown = storymill(command, "--help")
+    assert shown.returncode == 0
+    assert len(shown.stdout.splitlines()) >= 3
+    assert re.search(rf"storymill {command}\b", (HOUSE / "README.md").read_text()), f"README: storymill {command}"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["plan", "--pretrain.stepz", "3"], "Unknown option: --pretrain.stepz. Did you mean --pretrain.steps"),
+        (["plan", "--pretrain.steps", "0"], "pretrain.steps"),
+        (["plan", "--generate.teacher", "parrot"], "parrot"),
+        (["plan", "--preset", "desktop"], "desktop"),
+        (["plan", "--teacher", "openai"], "needs the name of a model"),
+        (["plan", "--stories", "no/such/file.jsonl"], "no/such/file.jsonl"),
+        (["sql", "select nonsense"], "nonsense"),
+        (["coverage", "the of and"], "the of and"),
+        (["report"], "storymill run"),
+        (["export", "somewhere"], "storymill run"),
+        (["sample", "a story about a cat"], "storymill run"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_no_traceback(words, told, data_root):
+    refused = storymill(*words)
+    printed = refused.stdout + refused.stderr
+    assert refused.returncode != 0
+    assert told in printed.replace("\n│ ", " "), printed
+    assert "Traceback" not in printed
+    assert [path for path in data_root.rglob("*") if path.is_file()] == [], "a refused command wrote something"
+
+
+def test_plan_says_why_each_stage_would_run():
+    planned = storymill("plan", "--preset", "smoke")
+    assert planned.returncode == 0, planned.stderr
+    assert "never run here" in planned.stdout
+    assert "after clean" in planned.stdout
+
+
+def test_sql_speaks_csv_and_json():
+    assert storymill("sql", "select 1 as one, 'a' as letter", "--format", "csv").stdout == "one,letter\n1,a\n"
+    assert '"one": 1' in storymill("sql", "select 1 as one", "--format", "json").stdout
+
+
+def test_sql_without_a_question_lists_the_views():
+    listed = storymill("sql").stdout
+    for view in ("stories", "requests", "lineage", "train_steps"):
+        assert view in listed
+
+
+def test_control_characters_in_a_story_do_not_reach_the_terminal():
+    shown = storymill("sql", "select 'a' || chr(27) || '[2Jb' as text")
+    assert "\x1b[2J" not in shown.stdout
+
+
+def test_the_preset_takes_changes_by_flag():
+    from flows.__main__ import Overrides, chosen
+
+    changed = chosen("smoke", Overrides.model_validate({"pretrain": {"steps": 3}}), stories="mine.txt")
+    assert changed.pretrain.steps == 3
+    assert changed.pretrain.d_model == 32
+    assert changed.ingest.path == "mine.txt"
+
+
+def test_environment_of_test_runs_holds_no_key():
+    assert runs.environment(Path("home"), Path("data"))["OPENAI_API_KEY"] == ""
