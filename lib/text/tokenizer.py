@@ -33,7 +33,7 @@ FLAGS = {
     "allow_whitespace_only_pieces": True,
     "remove_extra_whitespaces": False,
     "add_dummy_prefix": True,
-    "unk_surface": r" \342\201\207 ",
+    "unk_surface": " \u2047 ",
     "character_coverage": 1.0,
     "self_test_sample_size": 0,
     "max_sentence_length": 1 << 24,  # bytes; longer sentences are skipped in silence, so this must exceed any story
