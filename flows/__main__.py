@@ -40,6 +40,8 @@ def chosen(
     for stage, short in (("ingest", source), ("generate", asked)):
         if short := {key: value for key, value in short.items() if value is not None}:
             given[stage] = given.get(stage, {}) | short
+    if teacher == "openai":
+        given["generate"].setdefault("mischief", None)  # the presets tell only the built-in storyteller to misbehave
     return presets.with_overrides(presets.PRESETS[preset](), given)
 
 

@@ -59,13 +59,13 @@ HICCUPS = Mischief(near_copies=0.02, rate_limited=0.01, retry_after=0.2)
 
 def laptop() -> Chain:
     """10,000 stories and a model of 1.3 million parameters: about five minutes on two CPU cores."""
-    # A small batch and Muon: 0.28 bits per byte after as many tokens as left AdamW at 0.65 (docs/log.md).
+    # Small batches, Muon and a start that copies: 0.26 bits per byte where AdamW at llama2.c's settings stood at 0.65.
     fast = {"batch_size": 8, "optimizer": "muon", "eval_every": 85, "eval_stories": 100}
     return Chain(
         generate=GenerateConfig(plan=PromptPlan(count=10_000), part_rows=1000, mischief=HICCUPS),
         pretrain=PretrainConfig(steps=340, lr=0.009, max_length=384, copying=0.5, **fast),
         instruct=InstructConfig(steps=220, lr=0.003, **fast),
-        align=AlignConfig(lr=2e-4, kl_coef=0.005, rewards={"concept": 1.0, "words": 1.0}),
+        align=AlignConfig(concept="good friends", lr=3e-4, kl_coef=0.003, heldout_prompts=48),
     )
 
 

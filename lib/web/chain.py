@@ -113,11 +113,9 @@ def side_by_side(chain: Chain, kind: str, most: int | None = None) -> list[tuple
 
 
 def heldout_reward(chain: Chain) -> tuple[float, float] | None:
-    """The reward on held-out prompts at the first and at the last update that measured it."""
-    if not chain.has("align"):
-        return None
-    values = chain.rows('select heldout_reward from align_updates where heldout_reward is not null order by "update"')
-    return (values[0][0], values[-1][0]) if values else None
+    """The reward on held-out prompts of the model that alignment started from, and of the one it kept."""
+    facts = chain.datasets["align"].facts if chain.has("align") else {}
+    return (facts["reward_before"], facts["reward_after"]) if "reward_before" in facts else None
 
 
 def show_metric(metric: str, value: float | None) -> str:
