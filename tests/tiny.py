@@ -117,7 +117,7 @@ def _weights(seed: int, tied: bool, layout: str) -> dict[str, bytes]:
 def model(stage: str, *, seed: int, tied: bool = True, layout: str = "natural", **more: pa.Table) -> Dataset:
     """A model dataset as pretrain, instruct and align write it, with further tables if given."""
     files = _weights(seed, tied, layout) | {f"{name}.parquet": table for name, table in more.items()}
-    return publish(stage, files, {"tokenizer": tokenizer()}, bits_per_byte=2.5)
+    return publish(stage, files, {"tokenizer": tokenizer()}, bits_per_byte=2.5, reward_before=0.014, reward_after=0.571)
 
 
 def models() -> dict[str, Dataset]:

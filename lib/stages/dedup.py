@@ -19,7 +19,7 @@ from lib.store import Config, Dataset, Draft, Stage
 from lib.text.shingles import Shingles, first_kept
 
 STAGE = Stage("dedup", 1)
-HELD_OUT = pa.array(["val", "test"])
+HELD_OUT = ("val", "test")
 
 
 class DedupConfig(Config):
@@ -78,7 +78,7 @@ def _in_order_of_the_rule(stories: Dataset, config: DedupConfig) -> tuple[list[s
         start = 0
         for part in stories.parts():
             table = part.table(["story_id", "text", "given_split"])
-            wanted = pc.equal(pc.fill_null(pc.is_in(table["given_split"], HELD_OUT), False), wants_held_out)
+            wanted = pc.equal(pc.fill_null(pc.is_in(table["given_split"], pa.array(HELD_OUT)), False), wants_held_out)
             shingles.add(table.filter(wanted)["text"])
             places.append(start + np.flatnonzero(wanted.to_numpy()))
             start += len(table)
