@@ -7,7 +7,7 @@ import sys
 import time
 
 from flows import server
-from lib import store
+from lib import stages, store
 from lib.errors import TransientError, UserError
 from lib.presets import Chain
 
@@ -17,6 +17,8 @@ POOL = "storymill"
 def run(config: Chain, more: int | None = None) -> None:
     """The whole chain on a local server; then what came of it."""
     started = time.monotonic()
+    if config.ingest:
+        stages.external("ingest", config.ingest)  # a missing file is said before anything is started
     page = server.ensure()
     os.environ.setdefault(
         "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT", "%(asctime)s  %(task_run_name)-15s %(message)s"
@@ -31,21 +33,23 @@ def run(config: Chain, more: int | None = None) -> None:
     from flows.nightly import nightly  # Prefect reads its settings on import: after the server is known
     from lib.web import terminal
 
-    quiet_known_errors()
+    say_errors_once()
     made = nightly(config, more)
     terminal.show_summary(made, seconds=time.monotonic() - started, page=page)
 
 
-def quiet_known_errors() -> None:
-    """Keep Prefect's traceback of an error that `main` prints as one message out of the terminal, not out of the UI."""
+def say_errors_once() -> None:
+    """What `main` prints as one message need not come as four tracebacks before; the UI shows it with the state."""
 
     def worth_showing(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], UserError | TransientError))
+        if record.exc_info and isinstance(record.exc_info[1], UserError | TransientError):
+            return False
+        if str(record.msg).startswith("Finished in state Failed("):
+            record.msg = "Finished in state Failed"
+        return True
 
-    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
-        for handler in logging.getLogger(name).handlers:
-            if type(handler).__name__ == "PrefectConsoleHandler":
-                handler.addFilter(worth_showing)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(worth_showing)
 
 
 def ui() -> None:

@@ -17,7 +17,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 
 from lib import launch, stages, store
-from lib.errors import TransientError
+from lib.errors import TransientError, UserError
 from lib.store import Config, Dataset
 
 RESULT = "_prefect-result"
@@ -35,9 +35,12 @@ class ByRequest(CachePolicy):
 
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
-    ) -> str:
+    ) -> str | None:
         datasets = {name: value for name, value in inputs.items() if isinstance(value, Dataset)}
-        name = stages.request_name(self.stage, inputs["config"], datasets)
+        try:
+            name = stages.request_name(self.stage, inputs["config"], datasets)
+        except UserError:
+            return None  # the body meets the same error, and raises it
         if store.find_or_discard(self.stage, name) is None:
             (store.root() / self.stage / name / RESULT).unlink(missing_ok=True)
         return f"{self.stage}/{name}/{RESULT}"

@@ -23,7 +23,7 @@ def test_a_second_run_finds_every_stage_cached(finished, prefect_home):
     before = runs.digests(data)
     again = runs.storymill(*runs.SMOKE, home=prefect_home, data=data)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("Finished in state Cached") == 14, again.stdout
+    assert again.stderr.count("Finished in state Cached") == 13, again.stderr
     assert runs.digests(data) == before
 
 
@@ -37,7 +37,7 @@ def test_a_damaged_part_is_named_and_rebuilt_and_nothing_after_it_runs(finished,
     again = runs.storymill(*runs.SMOKE, home=prefect_home, data=data)
     assert again.returncode == 0, again.stderr
     assert "part-00000.parquet" in again.stdout + again.stderr
-    assert again.stdout.count("Finished in state Cached") == 13, again.stdout
+    assert again.stderr.count("Finished in state Cached") == 12, again.stderr
     assert runs.digests(data) == before
 
 
@@ -65,6 +65,21 @@ def test_killed_at_ten_random_moments_it_makes_the_same(finished, prefect_home, 
         "select count(*) from (select request_id from requests where status = 'ok' group by 1 having count(*) > 1)"
     )
     assert asked.fetchone() == (0,), "an answer that had arrived was asked for again"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--stories", "no-such-file.jsonl"], "found no file no-such-file.jsonl"),
+        (["--teacher", "openai", "--model", "some-model"], "OPENAI_API_KEY"),
+        (["--clean.min-words", "390"], "clean kept none of 160 stories"),
+    ],
+)
+def test_what_a_user_must_mend_is_said_once_and_ends_with_exit_code_one(words, told, prefect_home, tmp_path):
+    refused = runs.storymill(*runs.SMOKE, *words, home=prefect_home, data=tmp_path)
+    assert refused.returncode == 1
+    assert (refused.stdout + refused.stderr).count(told) == 1, refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_two_runs_at_once_do_the_work_once(finished, prefect_home, tmp_path):
