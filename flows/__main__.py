@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 from flows import wiring
 from lib import presets, store
@@ -40,7 +40,7 @@ def chosen(
     for stage, short in (("ingest", source), ("generate", asked)):
         if short := {key: value for key, value in short.items() if value is not None}:
             given[stage] = given.get(stage, {}) | short
-    if teacher == "openai":
+    if given.get("generate", {}).get("teacher") == "openai":
         given["generate"].setdefault("mischief", None)  # the presets tell only the built-in storyteller to misbehave
     return presets.with_overrides(presets.PRESETS[preset](), given)
 
@@ -54,7 +54,7 @@ def run(
     teacher: Literal["storyteller", "openai"] | None = None,
     base_url: str | None = None,
     model: str | None = None,
-    more: int | None = None,
+    more: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None,
     changes: Changes = None,
 ) -> None:
     """Run the whole chain; what is finished already comes from the cache.
@@ -168,7 +168,7 @@ def report() -> None:
 
 
 @app.command
-def export(folder: Path, /, *, model: Model = "aligned", preset: Preset = "laptop") -> None:
+def export(folder: Path, /, *, model: Model = "aligned") -> None:
     """Copy a model, in Hugging Face's and llama2.c's formats, into a folder."""
     from lib.web import exporting
 
@@ -195,9 +195,12 @@ def main() -> None:
     """Run the command; a user's error is one message on stderr and exit code 1."""
     try:
         app()
-    except (UserError, TransientError) as error:
+    except (UserError, TransientError, store.CorruptDataset) as error:
         print(f"storymill: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        store.raise_if_full(error, "the data folder")
+        raise
     except KeyboardInterrupt:
         print("storymill: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

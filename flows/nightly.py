@@ -3,13 +3,13 @@
 from prefect import flow
 
 from flows import run, wiring
-from flows.stories import MORE
+from flows.stories import More
 from lib.presets import Chain, laptop
 from lib.store import Dataset
 
 
 @flow(name="nightly", flow_run_name=run.name)
-def nightly(config: Chain = laptop(), more: int | None = MORE) -> dict[str, Dataset]:  # noqa: B008
+def nightly(config: Chain = laptop(), more: More = None) -> dict[str, Dataset]:  # noqa: B008
     """Stories, tokenizer, three models, their comparison, the exported model and the report."""
     made = wiring.everything(run.grown(config, more), run.as_task)
     run.show_rows(made)

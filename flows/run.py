@@ -32,9 +32,22 @@ def grown(config: AnyConfig, more: int | None) -> AnyConfig:
     """`config` with `more` stories than its plan has made so far; None leaves it as it is."""
     if more is None or config.ingest:
         return config
-    made = (each.manifest["config"]["plan"]["count"] for each in store.finished("generate") if same_plan(each, config))
+    splits = (generated_for(split) for split in store.finished("split"))
+    made = (each.manifest["config"]["plan"]["count"] for each in splits if each and same_plan(each, config))
     count = max(made, default=config.generate.plan.count) + more
     return with_overrides(config, {"generate": {"plan": {"count": count}}})
+
+
+def generated_for(split: Dataset) -> Dataset | None:
+    """The generate dataset that a split goes back to. A plan counts once its stories are split: a run that was killed
+    before then is the same run when it is started again."""
+    dataset = split
+    while dataset.stage not in ("generate", "ingest"):
+        above = Dataset(**dataset.manifest["inputs"]["stories"])
+        if store.find(above.stage, above.name) is None:
+            return None
+        dataset = above
+    return dataset if dataset.stage == "generate" else None
 
 
 def same_plan(dataset: Dataset, config: StoriesConfig) -> bool:

@@ -34,6 +34,7 @@ def home() -> Path:
 def ensure() -> str:
     """Point this process at a running server, started if need be, and return the address of its page."""
     if url := os.environ.get("PREFECT_API_URL"):
+        _probe(url)
         return url.removesuffix("/api")
     with _locked():
         server = running() or _start()
@@ -43,32 +44,64 @@ def ensure() -> str:
 
 def running() -> dict | None:
     """Our server, if it answers."""
-    record = home() / "server.json"
-    if not record.exists():
+    server = _recorded()
+    return server if server and _healthy(server) else None
+
+
+def _recorded() -> dict | None:
+    """The server that was started last, ready or not; a broken record is none."""
+    try:
+        return json.loads((home() / "server.json").read_text())
+    except (FileNotFoundError, ValueError):
         return None
-    server = json.loads(record.read_text())
-    return server if _healthy(server) else None
 
 
 def login() -> str | None:
-    """What the page asks for, where it is our server."""
-    return server["auth"] if (server := running()) else None
+    """What the page asks for, where this process talks to our server."""
+    server = running()
+    ours = server and os.environ.get("PREFECT_API_URL") == f"{_page(server)}/api"
+    return server["auth"] if server and ours else None
+
+
+def _probe(url: str) -> None:
+    """UserError where nothing answers at the user's own address."""
+    try:
+        urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10).close()
+    except urllib.error.HTTPError:
+        return  # it answers; what it thinks of us, Prefect's client will say
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"PREFECT_API_URL is {url}, and no Prefect server answers there ({error}); start it, or unset the variable "
+            "to use a local one"
+        ) from None
 
 
 def stop() -> bool:
     """End our server. False if none was running."""
-    server = running()
+    server = _recorded()
     if server is None:
         return False
-    os.killpg(server["pid"], signal.SIGTERM)
     (home() / "server.json").unlink()
+    if not _is_ours(server["pid"]):
+        return False
+    os.killpg(server["pid"], signal.SIGTERM)
     return True
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether that process is a Prefect server still, and not somebody who got its number."""
+    command = Path(f"/proc/{pid}/cmdline")
+    if command.parent.parent.is_dir() and Path("/proc/self").exists():
+        return command.exists() and b"prefect" in command.read_bytes()
+    return subprocess.run(["ps", "-p", str(pid)], capture_output=True, check=False).returncode == 0
 
 
 def _start() -> dict:
     """A new server on a free port, ready to answer."""
     home().mkdir(parents=True, exist_ok=True)
     home().chmod(0o700)  # the database holds blocks and their key
+    if stop():  # one that never came up, its command killed on the way: two on one database would quarrel
+        time.sleep(1)
     port = _free_port()
     server = {"port": port, "auth": _password()}
     with (home() / "server.log").open("ab") as log:
@@ -81,16 +114,19 @@ def _start() -> dict:
             start_new_session=True,  # it outlives this command, so that the page stays
         )
     server["pid"] = child.pid
+    _write_private(home() / "server.json", json.dumps(server))  # at once: a kill on the way must not orphan it
     started = time.monotonic()
-    while not _healthy(server):
-        if child.poll() is not None or time.monotonic() - started > START_S:
-            child.kill()
-            raise UserError(
-                f"the Prefect server did not come up on port {port} within {time.monotonic() - started:.0f} s; "
-                f"{home() / 'server.log'} says why. With a server of your own, set PREFECT_API_URL."
-            )
-        time.sleep(0.2)
-    _write_private(home() / "server.json", json.dumps(server))
+    try:
+        while not _healthy(server):
+            if child.poll() is not None or time.monotonic() - started > START_S:
+                raise UserError(
+                    f"the Prefect server did not come up on port {port} within {time.monotonic() - started:.0f} s; "
+                    f"{home() / 'server.log'} says why. With a server of your own, set PREFECT_API_URL."
+                )
+            time.sleep(0.2)
+    except BaseException:  # Ctrl-C too
+        stop()
+        raise
     return server
 
 
@@ -145,15 +181,20 @@ def _free_port() -> int:
 def _password() -> str:
     """Made once per checkout, readable by its owner alone."""
     path = home() / "password"
-    if not path.exists():
+    if not path.exists() or not path.read_text().startswith("admin:"):
         _write_private(path, f"admin:{secrets.token_urlsafe(9)}")
     return path.read_text()
 
 
 def _write_private(path: Path, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Whole or not at all, and for its owner alone."""
+    draft = path.with_name(f"_{path.name}.{os.getpid()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write(text)
+        file.flush()
+        os.fsync(handle)
+    draft.replace(path)
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 from prefect import flow
 
 from flows import run, wiring
-from flows.stories import MORE
+from flows.stories import More
 from lib.presets import Chain, laptop
 from lib.store import Dataset
 
 
 @flow(name="training", flow_run_name=run.name)
-def training(config: Chain = laptop(), more: int | None = MORE) -> dict[str, Dataset]:  # noqa: B008
+def training(config: Chain = laptop(), more: More = None) -> dict[str, Dataset]:  # noqa: B008
     """Train the base model, teach it to follow instructions, and align it."""
     made = wiring.training(run.grown(config, more), run.as_task)
     run.show_rows(made)

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows import run, wiring
-from flows.stories import MORE
+from flows.stories import More
 from lib.presets import VocabularyConfig, laptop_vocabulary
 from lib.store import Dataset
 
@@ -11,7 +11,7 @@ from lib.store import Dataset
 @flow(name="vocabulary", flow_run_name=run.name)
 def vocabulary(
     config: VocabularyConfig = laptop_vocabulary(),  # noqa: B008
-    more: int | None = MORE,
+    more: More = None,
 ) -> dict[str, Dataset]:
     """Train the tokenizer and encode the stories; stages that have nothing new to do come from the cache."""
     made = wiring.vocabulary(run.grown(config, more), run.as_task)

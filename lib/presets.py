@@ -63,9 +63,9 @@ def laptop() -> Chain:
     fast = {"batch_size": 8, "optimizer": "muon", "eval_every": 85, "eval_stories": 100}
     return Chain(
         generate=GenerateConfig(plan=PromptPlan(count=10_000), part_rows=1000, mischief=HICCUPS),
-        pretrain=PretrainConfig(steps=340, lr=0.009, max_length=384, copying=0.5, **fast),
-        instruct=InstructConfig(steps=220, lr=0.003, **fast),
-        align=AlignConfig(concept="good friends", lr=3e-4, kl_coef=0.003, heldout_prompts=48),
+        pretrain=PretrainConfig(steps=300, lr=0.009, max_length=384, copying=0.5, **fast),
+        instruct=InstructConfig(steps=190, lr=0.003, **fast),
+        align=AlignConfig(concept="good friends", lr=3e-4, kl_coef=0.003, updates=12, eval_every=6, heldout_prompts=48),
     )
 
 
@@ -118,7 +118,7 @@ def with_overrides(config: Any, changes: dict[str, Any]) -> Any:
     try:
         return type(config).model_validate(_merged(config.model_dump(), changes))
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
+        told = "; ".join(f"{'.'.join(map(str, e['loc']))} = {_short(e['input'])}: {e['msg']}" for e in error.errors())
         raise UserError(f"this configuration cannot be: {told}") from None
 
 

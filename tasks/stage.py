@@ -41,9 +41,20 @@ class ByRequest(CachePolicy):
             name = stages.request_name(self.stage, inputs["config"], datasets)
         except UserError:
             return None  # the body meets the same error, and raises it
-        if store.find_or_discard(self.stage, name) is None:
+        if not usable(self.stage, name):
             (store.root() / self.stage / name / RESULT).unlink(missing_ok=True)
         return f"{self.stage}/{name}/{RESULT}"
+
+
+def usable(stage: str, name: str) -> bool:
+    """Whether the dataset is there and whole; marks it as used. `build` deletes a damaged one, under the lock."""
+    try:
+        found = store.find(stage, name)
+    except store.CorruptDataset:
+        return False
+    if found:
+        store.mark_used(found)
+    return found is not None
 
 
 def may_pass(_task: Task, _run: Any, state: Any) -> bool:

@@ -45,7 +45,7 @@ def test_killed_at_ten_random_moments_it_makes_the_same(finished, prefect_home, 
     """kill -9 of the whole process tree, ten times; then the digests of an undisturbed run."""
     undisturbed, _ = finished
     data, log, moments = tmp_path / "killed", tmp_path / "log", random.Random(5)
-    kills = 0
+    kills = rounds = 0
     while kills < 10:
         child = runs.start(*runs.SMOKE, home=prefect_home, data=data, log=log)
         try:
@@ -56,11 +56,12 @@ def test_killed_at_ten_random_moments_it_makes_the_same(finished, prefect_home, 
             kills += 1
             continue
         assert child.returncode == 0, log.read_text()
-        break  # it got through before the tenth kill
+        assert runs.digests(data) == runs.digests(undisturbed)
+        rounds += 1  # it got through before the tenth kill: once more, from nothing
+        data = tmp_path / f"killed{rounds}"
     done = runs.storymill(*runs.SMOKE, home=prefect_home, data=data)
     assert done.returncode == 0, done.stdout + done.stderr
     assert runs.digests(data) == runs.digests(undisturbed)
-    assert kills >= 5, f"only {kills} kills hit: the moments are too far apart for this machine"
     asked = duckdb.connect(str(data / "storymill.duckdb"), read_only=True).execute(
         "select count(*) from (select request_id from requests where status = 'ok' group by 1 having count(*) > 1)"
     )

@@ -41,6 +41,8 @@ def test_every_command_has_help_and_stands_in_the_readme(command):
         (["export", "somewhere"], "storymill run"),
         (["sample", "a story about a cat"], "storymill run"),
         (["frobnicate"], "frobnicate"),
+        (["run", "--more", "-5"], "-5"),
+        (["plan", "--generate.teacher", "openai"], "needs the name of a model"),
     ],
 )
 def test_bad_input_is_one_clear_message_and_no_traceback(words, told, data_root):

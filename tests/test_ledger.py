@@ -11,6 +11,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from lib.errors import UserError
 from lib.text import ledger
 
 
@@ -101,7 +102,7 @@ def test_a_damaged_sealed_segment_is_noticed(data_root):
     at = pq.read_metadata(path).row_group(0).column(ledger.SCHEMA.names.index("raw")).dictionary_page_offset + 60
     data[at] ^= 1
     path.write_bytes(data)
-    with pytest.raises(OSError, match="CRC"):
+    with pytest.raises(UserError, match="CRC"):
         ledger.load(data_root, ["r1"])
 
 

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import pyarrow as pa
@@ -168,6 +171,45 @@ def test_a_damaged_part_memo_is_made_again():
     damage(first.path / "part-00000.parquet", "flip")  # a hard link: the memo is damaged with it
     assert cleaned(make("a", "b"), seen) == first
     assert seen == [0, 0]
+
+
+def test_two_datasets_that_share_parts_can_be_made_at_once():
+    small, large = make("a", "b", "c", "d"), make("a", "b", "c", "d", "e", "f")
+
+    def slowly(table, number):
+        time.sleep(0.05)  # both are at the same part, neither has published it
+        return upper([])(table, number)
+
+    def build(source):
+        return store.build(
+            CLEAN,
+            Setting(),
+            {"stories": source},
+            lambda draft, config, stories: draft.each_part(stories, config, slowly),
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(build, [small, large]))
+    assert [len(each.table()) for each in made] == [4, 6]
+    assert [p.sha256 for p in made[0].parts()] == [p.sha256 for p in made[1].parts()][:2]
+
+
+def test_a_folder_that_was_deleted_is_named():
+    first = make("one")
+    shutil.rmtree(first.path)
+    with pytest.raises(store.CorruptDataset, match="is gone"):
+        first.table()
+
+
+def test_what_a_killed_attempt_can_resume_from_lives_until_the_dataset_is_published():
+    def fill(draft, config):
+        (draft.path / "_resume").mkdir(exist_ok=True)
+        (draft.path / "_resume" / "step").write_text("7")
+        draft.write_text("a.txt", "a")
+        draft.tidy()
+        assert (draft.path / "_resume" / "step").exists()
+
+    assert not (store.build(CLEAN, Setting(), {}, fill).path / "_resume").exists()
 
 
 def test_a_wrong_column_is_refused():

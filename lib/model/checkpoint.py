@@ -9,6 +9,7 @@ A checkpoint that is not what its meta.json says is named, deleted, and the one 
 """
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -49,9 +50,10 @@ class Checkpoints:
         _remove(folder)
         folder.mkdir(parents=True)
         save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
-        torch.save(dict(state), folder / STATE)
-        for name in (WEIGHTS, STATE):
-            files.fsync(folder / name)
+        memory = io.BytesIO()  # torch.save to a full disk fails with an internal error of its own
+        torch.save(dict(state), memory)
+        files.write_whole(folder / STATE, memory.getbuffer())
+        files.fsync(folder / WEIGHTS)
         hashes = {name: files.sha256_of(folder / name) for name in (WEIGHTS, STATE)}
         log_bytes = log.flush()
         hashes[LOG] = hashlib.sha256(log.path.read_bytes()).hexdigest()

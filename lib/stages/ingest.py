@@ -71,7 +71,7 @@ def _rows(where: str, made: Counter[bytes], side: str | None) -> Iterator[dict[s
 
 
 def _row(record: dict[str, Any], place: str, made: Counter[bytes], side: str | None) -> dict[str, Any]:
-    words = _asked_words(record)
+    words = _asked_words(record, place)
     row = {name: _string(record, name, place) for name in ("summary", "source", "model", "given_split")}
     text = _text(record, place)
     if row["given_split"] not in (None, *SIDES):
@@ -84,7 +84,6 @@ def _row(record: dict[str, Any], place: str, made: Counter[bytes], side: str | N
             "text": text,
             "source": row["source"] or place.split(", ")[0].rpartition("/")[2],
             "given_split": side or row["given_split"],
-            "features": [str(feature) for feature in record.get("features") or words["features"]],
         }
     )
 
@@ -104,13 +103,22 @@ def _string(record: dict[str, Any], name: str, place: str) -> str | None:
     return SURROGATE.sub("\ufffd", value) if value and not value.isascii() else value
 
 
-def _asked_words(record: dict[str, Any]) -> dict[str, Any]:
+def _asked_words(record: dict[str, Any], place: str) -> dict[str, Any]:
     """What the story was asked to hold: TinyStories' instruction, or flat fields."""
     asked = record.get("instruction")
     asked = asked if isinstance(asked, dict) else {}
-    words = [*asked.get("words", ()), None, None, None][:3]
-    flat = {name: record.get(name) or word for name, word in zip(("verb", "noun", "adjective"), words, strict=True)}
-    return {**flat, "features": asked.get("features") or []}
+    words = [*_strings(asked, "words", place), None, None, None][:3]
+    names = ("verb", "noun", "adjective")
+    flat = {name: _string(record, name, place) or word for name, word in zip(names, words, strict=True)}
+    return {**flat, "features": _strings(record, "features", place) or _strings(asked, "features", place)}
+
+
+def _strings(record: dict[str, Any], name: str, place: str) -> list[str]:
+    """A field that is a list of texts; a missing one is an empty list."""
+    value = record.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UserError(f"found {name} = {value!r:.60} in {place}, expected a list of texts")
+    return value
 
 
 def _story_id(text: str, given: str, made: Counter[bytes]) -> str:

@@ -5,12 +5,13 @@
 """
 
 from lib.store import schemas
-from lib.store.build import build, delete, find_or_discard, lock, request_name
+from lib.store.build import build, delete, find_or_discard, mark_used, raise_if_full, request_name
 from lib.store.catalogue import connect, finished, newest, write_catalogue
 from lib.store.dataset import CorruptDataset, Dataset, Part, find, read_manifest
 from lib.store.draft import Draft, PartResult, Progress
 from lib.store.files import root
 from lib.store.identity import Config, Stage, digest, runtime
+from lib.store.locks import lock
 
 __all__ = [
     "Config",
@@ -29,7 +30,9 @@ __all__ = [
     "find_or_discard",
     "finished",
     "lock",
+    "mark_used",
     "newest",
+    "raise_if_full",
     "read_manifest",
     "request_name",
     "root",

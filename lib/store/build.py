@@ -7,15 +7,13 @@ first. One writer a name, by flock: the kernel frees it when the holder dies, ho
 """
 
 import errno
-import fcntl
 import logging
 import os
 import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -24,8 +22,9 @@ from typing import Any
 from lib.errors import UserError
 from lib.store import files
 from lib.store.dataset import MANIFEST, CorruptDataset, Dataset, find, fingerprint_of
-from lib.store.draft import Draft, Progress
+from lib.store.draft import RESUME, Draft, Progress
 from lib.store.identity import Config, Stage, digest, name_of
+from lib.store.locks import lock
 
 LIBRARIES = ("pyarrow", "duckdb", "numpy", "sentencepiece", "torch", "openai", "storymill")
 log = logging.getLogger("storymill.store")
@@ -45,18 +44,18 @@ def build(
     `external` holds content digests of what lies outside the store (the user's own files).
     """
     name = request_name(stage, config, inputs, external)
-    with lock(f"{stage.name}-{name}", f"{stage.name}/{name}", on_progress):
-        if found := find_or_discard(stage.name, name):
-            return found
-        started = time.monotonic()
-        draft = Draft(stage, name, config, on_progress)
-        try:
+    try:
+        with lock(f"{stage.name}-{name}", f"{stage.name}/{name}", on_progress):
+            if found := find_or_discard(stage.name, name):
+                return found
+            started = time.monotonic()
+            draft = Draft(stage, name, config, on_progress)
             fill(draft, config, **inputs)
             manifest = _manifest(draft, inputs, external, round(time.monotonic() - started, 2))
             return _publish(draft, name, manifest)
-        except Exception as error:
-            raise_if_full(error, draft.path)
-            raise
+    except Exception as error:
+        raise_if_full(error, f"{stage.name}/{name}")
+        raise
 
 
 def request_name(
@@ -74,8 +73,13 @@ def find_or_discard(stage: str, name: str) -> Dataset | None:
         delete(stage, name)
         return None
     if found:
-        os.utime(found.path / MANIFEST)  # the views show what was used last
+        mark_used(found)
     return found
+
+
+def mark_used(dataset: Dataset) -> None:
+    """The views show what was used last."""
+    os.utime(dataset.path / MANIFEST)
 
 
 def delete(stage: str, name: str) -> None:
@@ -94,6 +98,7 @@ def _publish(draft: Draft, name: str, manifest: dict[str, Any]) -> Dataset:
         shutil.rmtree(folder)
     draft.path.rename(folder)
     files.fsync(folder.parent)
+    shutil.rmtree(folder / RESUME, ignore_errors=True)  # only now: killed before this, the next run still has it
     return Dataset(stage=draft.stage.name, name=name, fingerprint=fingerprint_of(manifest["files"]))
 
 
@@ -147,46 +152,15 @@ def _versions() -> dict[str, str]:
     return found
 
 
-# ---- one writer at a time
-
-
-@contextmanager
-def lock(key: str, what: str, on_progress: Progress | None = None) -> Iterator[None]:
-    """Hold `key` in this data folder. Who comes second is told who holds it, and waits."""
-    path = files.root() / "_locks" / key
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        told = False
-        while not _try(handle):
-            if not told and on_progress:
-                holder = os.pread(handle, 32, 0).decode().strip() or "unknown"
-                on_progress(f"process {holder} is working on {what}; waiting for it", None, None)
-            told = True
-            time.sleep(0.2)  # not a blocking flock: Ctrl-C must work
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(handle)  # frees the lock
-
-
-def _try(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 # ---- a full disk
 
 
-def raise_if_full(error: Exception, path: Path) -> None:
+def raise_if_full(error: Exception, what: str) -> None:
     """Turn whatever a library raised on a full disk into one clear error."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-        free = shutil.disk_usage(path if path.exists() else files.root()).free
+        place = files.root() if files.root().exists() else files.root().parent
+        free = shutil.disk_usage(place).free
         raise UserError(
-            f"the disk is full: {free:,} bytes are free under {files.root()} while writing {path.name}. "
+            f"the disk is full: {free:,} bytes are free under {files.root()} while writing {what}. "
             "Free some space and run the same command again; everything finished so far is kept."
         ) from error

@@ -86,6 +86,8 @@ class Dataset(BaseModel):
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest, checked against its own digest."""
     path = folder / MANIFEST
+    if not path.exists():
+        raise CorruptDataset(f"{folder} is gone or unfinished: it has no manifest. Run the chain again to make it anew")
     try:
         manifest = json.loads(path.read_bytes())
         stated = manifest.pop("digest")

@@ -9,6 +9,7 @@ A killed attempt leaves its draft; the next one finds `_resume/` in it and goes 
 import json
 import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,9 +23,9 @@ import pyarrow.parquet as pq
 from lib.store import files, schemas
 from lib.store.dataset import MANIFEST, CorruptDataset, Dataset, read_manifest
 from lib.store.identity import Config, Stage, digest
+from lib.store.locks import Progress, lock
 
 RESUME = "_resume"
-Progress = Callable[[str, float | None, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -123,18 +124,19 @@ class Draft:
             key = digest([self.stage.version, config.identity(), part.sha256, number, salt])[:16]
             memo = self.path.parent / "_parts" / key
             made = _usable(memo) or self._make(memo, work(part.table(), number))
-            for name in made["files"]:
-                self._link(memo / name.replace("/", "."), name)
+            for name, entry in made["files"].items():
+                self._link(memo / name.replace("/", "."), name, entry["sha256"])
             self.count(**made["counts"], drops=made["drops"])
             self.progress(f"part {number + 1} of {len(parts)}", number + 1, len(parts))
 
     def _make(self, memo: Path, result: PartResult) -> dict[str, Any]:
-        """Write one part's files into the memo, its manifest last."""
-        shutil.rmtree(memo, ignore_errors=True)
-        memo.mkdir(parents=True)
+        """Write one part's files aside, then publish them as the memo: two datasets may want the same part at once."""
+        aside = memo.with_name(f"_draft-{memo.name}.{os.getpid()}.{threading.get_ident()}")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
         listed = {}
         for name, content in result.files.items():
-            path = memo / name.replace("/", ".")
+            path = aside / name.replace("/", ".")
             if isinstance(content, pa.Table):
                 files.write_parquet(path, schemas.fitted(self.stage.name, name, content))
             else:
@@ -143,21 +145,30 @@ class Draft:
             listed[name] = {"bytes": path.stat().st_size, "sha256": files.sha256_of(path)}
         counts = {"rows_in": result.rows_in, "rows_out": result.rows_out}
         manifest = {"files": listed, "counts": counts, "drops": dict(result.drops)}
-        files.write_json(memo / MANIFEST, manifest | {"digest": digest(manifest)})
+        files.write_json(aside / MANIFEST, manifest | {"digest": digest(manifest)})
+        with lock(f"{self.stage.name}-parts", f"the parts of {self.stage.name}", self._on_progress):
+            if theirs := _usable(memo):  # made by another run meanwhile
+                shutil.rmtree(aside)
+                return theirs
+            shutil.rmtree(memo, ignore_errors=True)
+            aside.rename(memo)
         return manifest
 
-    def _link(self, source: Path, name: str) -> None:
+    def _link(self, source: Path, name: str, sha256: str) -> None:
         path = self._fresh(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(source, path)
         self.adopt(name)
+        if (found := self.files[name]["sha256"]) != sha256:
+            raise CorruptDataset(f"{source} has sha256 {found[:12]}…; its manifest says {sha256[:12]}…")
 
     # ---- before publishing
 
     def tidy(self) -> None:
-        """Delete what this attempt did not write: a killed attempt's leftovers and the resume state."""
+        """Delete what this attempt did not write: a killed attempt's leftovers. What it could resume from stays."""
         for path in _files_below(self.path):
-            if path.relative_to(self.path).as_posix() not in self.files:
+            name = path.relative_to(self.path).as_posix()
+            if name not in self.files and not name.startswith(f"{RESUME}/"):
                 path.unlink()
         for folder in sorted((p for p in self.path.rglob("*") if p.is_dir()), reverse=True):
             if not any(folder.iterdir()):

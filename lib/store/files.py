@@ -33,7 +33,7 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Replace `path` in one step: a reader sees the old bytes or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"_{path.name}.{os.getpid()}")

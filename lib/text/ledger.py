@@ -25,6 +25,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lib.errors import UserError
+
 SCHEMA = pa.schema(
     {
         "request_id": pa.string(),  # hash of what was asked: model, messages, sampling parameters, copy
@@ -195,15 +197,21 @@ def load(root: Path, wanted: Iterable[str]) -> dict[str, Past]:
 
 
 def _read(path: Path) -> Iterator[tuple[Any, ...]]:
-    file = pq.ParquetFile(path, page_checksum_verification=True)
-    for batch in file.iter_batches(columns=["request_id", "attempt", "status", "raw", "model"]):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        for batch in file.iter_batches(columns=["request_id", "attempt", "status", "raw", "model"]):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}). It holds answers that were paid for: bring it back from a backup, or move "
+            "it away: the requests it answered are then asked again"
+        ) from error
 
 
 def requests_sql(root: Path) -> str:
     """A SELECT over the whole ledger, sealed or being written; no rows, but every column, where there is none."""
     folder = folder_of(root)
-    sealed = sorted(folder.glob("requests-*.parquet"))
+    sealed = [path for path in sorted(folder.glob("requests-*.parquet")) if _whole(path)]
     written = [p for p in sorted(folder.glob("requests-*.jsonl")) if p.with_suffix(".parquet") not in sealed]
     columns = {field.name: _sql_type(field.type) for field in SCHEMA}
     names = ", ".join(f'"{name}"' for name in columns)
@@ -219,6 +227,16 @@ def requests_sql(root: Path) -> str:
             f"columns = {{{types}}}) where request_id is not null"  # a torn last line reads as nulls
         )
     return " union all ".join(selects)
+
+
+def _whole(path: Path) -> bool:
+    """Whether the segment can be opened; one that cannot is left out of the views, and named."""
+    try:
+        pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        log.warning("left out of the views: %s is damaged (%s)", path, error)
+        return False
+    return True
 
 
 def _sql_type(kind: pa.DataType) -> str:
