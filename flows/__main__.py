@@ -4,6 +4,7 @@ Each command imports what it needs when it runs: the ones that only read start a
 """
 
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,8 @@ from lib.errors import TransientError, UserError
 app = App(
     name="storymill",
     help="Small story models, end to end: stories, tokenizer, pretraining, instructions, alignment.",
-    version_flags=["--version"],
+    version=metadata.version("storymill"),
+    suppress_keyboard_interrupt=False,  # main says that the same command goes on
 )
 Overrides = presets.overrides_of(presets.Chain, presets.laptop())
 Preset = Literal["laptop", "smoke"]

@@ -102,6 +102,7 @@ def _start() -> dict:
     home().chmod(0o700)  # the database holds blocks and their key
     if stop():  # one that never came up, its command killed on the way: two on one database would quarrel
         time.sleep(1)
+    print("starting a Prefect server for this folder …", flush=True)
     port = _free_port()
     server = {"port": port, "auth": _password()}
     with (home() / "server.log").open("ab") as log:

@@ -118,8 +118,14 @@ def with_overrides(config: Any, changes: dict[str, Any]) -> Any:
     try:
         return type(config).model_validate(_merged(config.model_dump(), changes))
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))} = {_short(e['input'])}: {e['msg']}" for e in error.errors())
+        told = "; ".join(_problem(each) for each in error.errors())
         raise UserError(f"this configuration cannot be: {told}") from None
+
+
+def _problem(error: Any) -> str:
+    """One thing pydantic has against a configuration: where, what was found (unless it is a whole stage), and why."""
+    where, found = ".".join(map(str, error["loc"])), error["input"]
+    return f"{where}: {error['msg']}" if isinstance(found, dict) else f"{where} = {_short(found)}: {error['msg']}"
 
 
 def _merged(base: dict[str, Any] | None, changes: dict[str, Any]) -> dict[str, Any]:
