@@ -9,8 +9,8 @@ run: .venv/installed            ## the whole chain on this machine, with the bui
 	$(BIN)/storymill run
 
 test: .venv/installed           ## the unit suite, then what needs a Prefect server or the whole chain
-	$(BIN)/pytest -q -m "not server and not chain"
-	$(BIN)/pytest -q -m "server or chain"
+	$(BIN)/pytest -q -m "not server and not chain and not shell"
+	$(BIN)/pytest -q -m "server or chain or shell"
 
 check: .venv/installed          ## what a commit must pass
 	$(BIN)/ruff check .

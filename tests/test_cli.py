@@ -9,6 +9,7 @@ import pytest
 
 from tests import runs
 
+pytestmark = pytest.mark.shell
 HOUSE = Path(__file__).parent.parent
 COMMANDS = ["run", "plan", "sql", "sample", "chat", "coverage", "report", "export", "serve", "ui", "down"]
 
