@@ -45,7 +45,7 @@ HOSTILE += [
     "\u3000",
     "\r\n a",
 ]
-REAL = Path("/work/shared/data/tinystories/valid.jsonl")
+REAL = Path(__file__).parents[2] / "shared/data/tinystories/valid.jsonl"
 
 
 @pytest.fixture(scope="module")
