@@ -37,7 +37,7 @@ def ensure() -> str:
         _probe(url)
         return url.removesuffix("/api")
     with _locked():
-        server = running() or _start()
+        server = _awaited() or _start()
     os.environ |= _client_environment(server)
     return _page(server)
 
@@ -46,6 +46,16 @@ def running() -> dict | None:
     """Our server, if it answers."""
     server = _recorded()
     return server if server and _healthy(server) else None
+
+
+def _awaited() -> dict | None:
+    """Our server, however slow to answer: as long as its process lives, another run may be using it."""
+    deadline = time.monotonic() + START_S
+    while (server := _recorded()) and _is_ours(server["pid"]) and time.monotonic() < deadline:
+        if _healthy(server):
+            return server
+        time.sleep(0.2)
+    return None
 
 
 def _recorded() -> dict | None:
@@ -100,7 +110,7 @@ def _start() -> dict:
     """A new server on a free port, ready to answer."""
     home().mkdir(parents=True, exist_ok=True)
     home().chmod(0o700)  # the database holds blocks and their key
-    if stop():  # one that never came up, its command killed on the way: two on one database would quarrel
+    if stop():  # one that lives and never came up: two on one database would quarrel
         time.sleep(1)
     print("starting a Prefect server for this folder …", flush=True)
     port = _free_port()
