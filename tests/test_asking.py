@@ -8,19 +8,27 @@ import time
 import pytest
 
 from lib.errors import TransientError, UserError
-from lib.text import ledger
+from lib.text import ledger, replies
 from lib.text.asking import REFUSALS_IN_A_ROW, Asking, Job, Patience
 from lib.text.client import Client
 from lib.text.outcomes import Attempt, Price
+from lib.text.teacher import Request
 from tests.teacher import Answer, FakeTeacher, completion, failure, told
 
-QUICK = Patience(concurrency=8, tries=4, backoff=0.01, reasks=1)
+QUICK = Patience(concurrency=8, tries=4, backoff=0.01)
+REASKS = 1
 
 
 def jobs(count: int) -> list[Job]:
     return [
         Job(
-            f"r{n}", {"model": "fake-1", "messages": [{"role": "user", "content": f"cat {n}"}]}, lambda answers: answers
+            Request(
+                request_id=f"r{n}",
+                payload={"model": "fake-1", "messages": [{"role": "user", "content": f"cat {n}"}]},
+                read=replies.fault_in,
+                settled=lambda answers: replies.verdict(answers, REASKS) is not None,
+            ),
+            lambda answers: answers,
         )
         for n in range(count)
     ]

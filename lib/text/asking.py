@@ -7,14 +7,14 @@ What may go away by itself (429, 5xx, timeouts, cut connections, replies that ar
 after a growing, jittered pause, or after the Retry-After however long; such a job gives its place to the next one
 meanwhile. Only `tries` failures in a row with no Retry-After end in a TransientError: everything answered so far is in
 the ledger, and the next run goes on from there. A wrong key, an unknown model or a spent quota end it at once. An
-answer that holds no story is asked for again `reasks` times with another seed, and then left as it is.
+answer that does not settle its request is asked for again with another seed.
 """
 
 import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from lib.errors import TransientError, UserError
 from lib.text.client import Client
 from lib.text.ledger import ANSWERED, Answer, Writer
 from lib.text.outcomes import FATAL, NO_STORY, Attempt, Price
-from lib.text.replies import Fault, read, verdict
+from lib.text.teacher import Request
 
 TICK_SECONDS = 0.5
 LONGEST_PAUSE = 30.0  # seconds, where no Retry-After says otherwise
@@ -36,15 +36,13 @@ class Patience:
     concurrency: int = 32
     tries: int = 6
     backoff: float = 0.5  # seconds before the second try; doubles
-    reasks: int = 2
 
 
 @dataclass
 class Job:
     """One request that has to be answered."""
 
-    request_id: str
-    payload: Mapping[str, Any]
+    request: Request
     seeds: Callable[[int], int] | None  # answers so far -> the seed of the next ask: equal in every run
     attempts: int = 0
     answers: list[Answer] = field(default_factory=list)
@@ -130,9 +128,9 @@ class Asking:
     async def _attempt(self, job: Job) -> Attempt:
         """Send once, and write down what came."""
         seed = {"seed": job.seeds(len(job.answers))} if job.seeds else {}
-        attempt = await self._client.ask({**job.payload, **seed})
+        attempt = await self._client.ask({**job.request.payload, **seed})
         status, error = attempt.status, attempt.error
-        if status == "ok" and isinstance(fault := read(attempt.content or ""), Fault):
+        if status == "ok" and (fault := job.request.read(attempt.content or "")):
             status, error = "unreadable", f"{fault.reason}: {fault.detail}"
         job.attempts += 1
         job.sent += 1
@@ -142,17 +140,17 @@ class Asking:
         self.statuses[status] += 1
         self.cost_microdollars += cost or 0
         if status in ANSWERED:
-            job.answers.append(Answer(status, attempt.content or "", attempt.model or job.payload["model"]))
+            job.answers.append(Answer(status, attempt.content or "", attempt.model or job.request.payload["model"]))
         return attempt
 
     def _row(self, job: Job, attempt: Attempt, cost: int | None) -> dict[str, Any]:
         """The attempt as the ledger keeps it."""
         return {
-            "request_id": job.request_id,
+            "request_id": job.request.request_id,
             "attempt": job.attempts,
             "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "teacher": self.teacher,
-            "model": attempt.model or job.payload["model"],
+            "model": attempt.model or job.request.payload["model"],
             "status": attempt.status,
             "http_status": attempt.http_status,
             "latency_ms": attempt.latency_ms,
@@ -164,7 +162,7 @@ class Asking:
             "retry_after": attempt.retry_after,
             "error": attempt.error,
             "raw": attempt.content,
-            "prompt": job.payload["messages"][-1]["content"],
+            "prompt": job.request.payload["messages"][-1]["content"],
         }
 
     def _judge(self, job: Job, attempt: Attempt) -> float | None:
@@ -173,7 +171,7 @@ class Asking:
         self._refused = self._refused + 1 if status == "rate_limited" else 0
         if status == "ok" or status in NO_STORY:
             job.failures = 0
-            return 0.0 if verdict(job.answers, self._patience.reasks) is None else None
+            return None if job.request.settled(job.answers) else 0.0
         if status in FATAL:
             raise UserError(f"{self._where()} answered {attempt.http_status} ({attempt.error}): {FATAL[status]}")
         pause = min(self._patience.backoff * 2 ** min(job.failures, 30), LONGEST_PAUSE) * self._dice.uniform(0.5, 1.0)
@@ -193,8 +191,8 @@ class Asking:
     def _gave_up(self, job: Job, attempt: Attempt) -> str:
         answered = sum(self.statuses[status] for status in ANSWERED)
         return (
-            f"{self._where()} failed {job.failures} times in a row on request {job.request_id}, the last time with "
-            f"{attempt.status} ({attempt.error}); {answered:,} of {self.attempts:,} attempts of this run were "
+            f"{self._where()} failed {job.failures} times in a row on request {job.request.request_id}, the last time "
+            f"with {attempt.status} ({attempt.error}); {answered:,} of {self.attempts:,} attempts of this run were "
             "answered. Check that it is running and reachable, then run the same command again: what was answered is "
             "kept, and nothing is asked for twice."
         )

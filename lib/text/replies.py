@@ -63,6 +63,12 @@ def read(content: str) -> Reply | Fault:
     return Reply(story.strip(), fitting)
 
 
+def fault_in(content: str) -> Fault | None:
+    """What is wrong with this content; None where it holds a story."""
+    held = read(content)
+    return held if isinstance(held, Fault) else None
+
+
 def verdict(answers: Sequence[Answer], reasks: int) -> tuple[Answer, Reply | Fault] | None:
     """The answer that counts and what it holds; None while the teacher should be asked again.
 
