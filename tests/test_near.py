@@ -114,9 +114,9 @@ def test_any_small_texts_are_compared_exactly(texts, jaccard, length):
 def test_files_give_what_memory_gives(texts, tmp_path):
     with Comparison(len(texts), folder=tmp_path, _limit=100) as comparison:
         comparison.add(pa.array(texts))
-        assert len(list(tmp_path.glob("*/by-shingle/*"))) > 50  # of 256 files, by the first byte
+        assert len(list(tmp_path.glob("*/by-shingle/*"))) > 20  # of 64 files, by the highest bits
         kept, similarity, _ = comparison.verdicts()
-        assert len(list(tmp_path.glob("*/by-text/*"))) > 50 and list(tmp_path.glob("*/tokens"))
+        assert len(list(tmp_path.glob("*/by-text/*"))) > 20 and list(tmp_path.glob("*/by-text/tokens"))
     expected = verdicts(texts)
     assert {n: (kept[n], similarity[n]) for n in range(len(texts)) if kept[n] >= 0} == expected and expected
     assert not list(tmp_path.glob("_compare-*"))

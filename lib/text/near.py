@@ -18,6 +18,7 @@ ten thousand variants of one story cost as much as ten thousand stories.
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -27,7 +28,7 @@ import pyarrow as pa
 from lib.errors import UserError
 from lib.text.meetings import Lists
 from lib.text.numbers import LIMIT, Numbers, ranges
-from lib.text.sharing import Sets, shared_sets
+from lib.text.sharing import Sets, row_bits, shared_sets
 from lib.text.shingles import shingles
 
 MOST_TEXTS = 1 << 24  # 40 bits of a hash are left beside a text's number
@@ -55,7 +56,6 @@ class Comparison:
             )
         self.jaccard, self.shingle, self._limit = jaccard, shingle, _limit
         self._scratch = tempfile.TemporaryDirectory(prefix="_compare-", dir=folder)
-        self._row_bits = max(1, int(num_texts - 1).bit_length())
         self._keys = Numbers(Path(self._scratch.name), "by-shingle", _limit)
         self._sizes, self._digests = np.zeros(num_texts, np.int64), np.zeros(num_texts, np.uint64)
         self._added = 0
@@ -64,11 +64,12 @@ class Comparison:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._keys.close()
         self._scratch.cleanup()
 
     def add(self, texts: pa.Array | pa.ChunkedArray) -> None:
         """More texts, behind those added before."""
-        bits = np.uint64(self._row_bits)
+        bits = row_bits(len(self._sizes))
         for some in shingles(texts, self.shingle):
             rows = np.arange(self._added, self._added + len(some.counts))
             self._added += len(rows)
@@ -91,10 +92,8 @@ class Comparison:
 
     def _pairs(self, order: np.ndarray, drop: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         assert self._added == len(self._sizes), f"{self._added:,} of {len(self._sizes):,} texts were added"
-        scratch = Path(self._scratch.name)
-        by_text = Numbers(scratch, "by-text", self._limit)
-        sets = shared_sets(self._keys, self._sizes, order, self._row_bits, self.jaccard, by_text, scratch / "tokens")
-        del by_text
+        with closing(Numbers(Path(self._scratch.name), "by-text", self._limit)) as by_text:
+            sets = shared_sets(self._keys, by_text, self._sizes, order, self.jaccard)
         for rows, others, similarity in _Join(sets, self.jaccard, drop).blocks():
             yield sets.texts[rows], sets.texts[others], similarity
 
@@ -117,7 +116,7 @@ class _Join:
     def __init__(self, sets: Sets, jaccard: float, drop: bool) -> None:
         self.sets, self.jaccard, self.drop = sets, jaccard, drop
         self.num_tokens = np.diff(sets.starts)
-        self.lists = Lists(sets)
+        self.lists = Lists(sets, jaccard)
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """(rows, others, similarities), with `drop` one a row: its verdict."""
@@ -126,7 +125,7 @@ class _Join:
             stop, rows, others = self.lists.meetings(start, min(start + size, len(self.sets.texts)))
             pairs = self._near(start, rows, others)
             if self.drop:
-                pairs = _first_kept(*pairs)
+                pairs = first_kept(*pairs)
                 self.lists.remove(start, stop, gone=pairs[0])
             yield pairs
             start, size = stop, min(BLOCK, 2 * (stop - start))
@@ -146,14 +145,11 @@ class _Join:
         return tuple(np.concatenate(both) for both in zip(found, more, strict=True))
 
     def _maybe_near(self, rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each pair once, without those that sizes or sketches tell to be different."""
-        sizes = self.sets.sizes
-        a, b = sizes[rows], sizes[others]
-        fits = np.minimum(a, b) >= self.jaccard * np.maximum(a, b) - 1e-9
-        pairs = np.sort((rows[fits] << 32) | others[fits])
+        """Each pair once, without those that the sketches tell to be different."""
+        pairs = np.sort((rows << 32) | others)
         pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])] if len(pairs) else pairs
         rows, others = pairs >> 32, pairs & 0xFFFFFFFF
-        least = self.jaccard / (1 + self.jaccard) * (sizes[rows] + sizes[others])
+        least = self.jaccard / (1 + self.jaccard) * (self.sets.sizes[rows] + self.sets.sizes[others])
         most_differ = self.num_tokens[rows] + self.num_tokens[others] - 2 * least + 1e-6
         differ = np.bitwise_count(self.sets.sketches[rows] ^ self.sets.sketches[others]).sum(1, dtype=np.int64)
         fits = differ <= most_differ
@@ -182,7 +178,7 @@ class _Join:
         return rows[near], others[near], similarity[near]
 
 
-def _first_kept(rows: np.ndarray, others: np.ndarray, similarity: np.ndarray) -> tuple[np.ndarray, ...]:
+def first_kept(rows: np.ndarray, others: np.ndarray, similarity: np.ndarray) -> tuple[np.ndarray, ...]:
     """Of each row with a kept partner, the pair with the most similar one, the first of equals."""
     best = np.lexsort((others, -similarity, rows))
     gone: dict[int, int] = {}

@@ -2,19 +2,20 @@
 
 In:   arrays of uint64 in any order
 Out:  the same numbers piece by piece, ascending, each piece as large as memory and cache like it; pieces can be put
-      back smaller. No piece ends between two numbers whose highest eight bits are equal
+      back smaller. No piece ends between two numbers whose highest six bits are equal
 
-Beyond the limit the numbers are spread over 256 files by their highest eight bits (a distribution sort), so memory
+Beyond the limit the numbers are spread over 64 files by their highest six bits (a distribution sort), so memory
 holds the limit and one file at a time, however many they are.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-LIMIT = 1 << 25  # numbers in memory: 256 MB
-FILES = 256
+LIMIT = 1 << 22  # numbers in memory: 32 MB, the shingles of 20,000 stories
+FILES = 64  # with 2 million stories some 50 MB each
 PER_PIECE = 1 << 18  # 2 MB: what follows the sort runs in the processor's cache
 
 
@@ -22,16 +23,17 @@ class Numbers:
     """Add, then iterate; `put` replaces what a piece holds."""
 
     def __init__(self, scratch: Path, name: str, limit: int = LIMIT) -> None:
-        self._folder, self._limit = scratch / name, limit
+        self.folder, self._limit = scratch / name, limit
         self._held = np.empty(limit, np.uint64)  # untouched pages cost nothing
         self._filled = 0
         self._pieces: list[np.ndarray] = []
+        self._files: list[BinaryIO] = []
         self._in_order: set[int] = set()  # files that were put back: they need no sorting
 
     @property
     def spilled(self) -> bool:
         """Whether there were too many for memory."""
-        return self._folder.exists()
+        return bool(self._files)
 
     def add(self, values: np.ndarray) -> None:
         for start in range(0, len(values), self._limit):
@@ -44,7 +46,7 @@ class Numbers:
     def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number, ascending values) of each piece in ascending order; the empty ones are left out."""
         self._close()
-        for n in range(FILES if self.spilled else len(self._pieces)):
+        for n in range(len(self._files or self._pieces)):
             values = self._read(n) if self.spilled else self._pieces[n]
             if len(values):
                 yield n, values
@@ -52,10 +54,18 @@ class Numbers:
     def put(self, n: int, values: np.ndarray) -> None:
         """`values`, ascending, instead of what piece `n` held."""
         if self.spilled:
-            values.tofile(self._path(n))
+            self._files[n].seek(0)
+            self._files[n].truncate()
+            self._files[n].write(values.data)
             self._in_order.add(n)
         else:
             self._pieces[n] = values
+
+    def close(self) -> None:
+        """No more numbers, and none left."""
+        for file in self._files:
+            file.close()
+        self._held, self._pieces, self._files = np.empty(0, np.uint64), [], []
 
     def _close(self) -> None:
         """What is held in memory becomes pieces, or goes to the others in the files."""
@@ -69,23 +79,21 @@ class Numbers:
         self._held, self._filled = np.empty(0, np.uint64), 0
 
     def _spill(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._files:
+            self.folder.mkdir()
+            self._files = [(self.folder / f"{n:02d}").open("w+b") for n in range(FILES)]
         held = self._held[: self._filled]
         held.sort()
-        for n, values in enumerate(_cut(held, FILES)):
-            if len(values):
-                with self._path(n).open("ab") as file:
-                    values.tofile(file)
+        for file, values in zip(self._files, _cut(held, FILES), strict=True):
+            file.write(values.data)
         self._filled = 0
 
     def _read(self, n: int) -> np.ndarray:
-        values = np.fromfile(self._path(n), np.uint64) if self._path(n).exists() else np.empty(0, np.uint64)
+        self._files[n].seek(0)
+        values = np.fromfile(self._files[n], np.uint64)
         if n not in self._in_order:
             values.sort()
         return values
-
-    def _path(self, n: int) -> Path:
-        return self._folder / f"{n:03d}"
 
 
 def _cut(values: np.ndarray, count: int) -> list[np.ndarray]:

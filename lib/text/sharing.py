@@ -41,38 +41,43 @@ def least_shared(sizes: np.ndarray, jaccard: float) -> np.ndarray:
     return np.maximum(1, np.ceil(jaccard * sizes - 1e-9)).astype(np.int64)
 
 
-def shared_sets(
-    keys: Numbers, sizes: np.ndarray, order: np.ndarray, row_bits: int, jaccard: float, by_text: Numbers, file: Path
-) -> Sets:
-    """From keys (hash in the high bits, text in the low `row_bits`) to sets. `sizes` count repeated shingles still."""
-    left = _pruned(keys, sizes, row_bits, jaccard)
+def row_bits(num_texts: int) -> np.uint64:
+    """The low bits of a key that hold the number of a text."""
+    return np.uint64(max(1, (num_texts - 1).bit_length()))
+
+
+def shared_sets(keys: Numbers, by_text: Numbers, sizes: np.ndarray, order: np.ndarray, jaccard: float) -> Sets:
+    """From keys (hash in the high bits, text in the low) to sets, by way of `by_text`, which is still empty.
+
+    `sizes` count a shingle as often as a text has it; they are put right on the way.
+    """
+    left = _pruned(keys, sizes, jaccard)
     texts = order[left[order] > 0]
     starts = np.concatenate([[0], np.cumsum(left[texts])])
-    rank_bits = max(8, int(len(texts) - 1).bit_length())
+    rank_bits = max(6, int(len(texts) - 1).bit_length())
     ranks = np.zeros(len(sizes), np.uint64)
     ranks[texts] = np.arange(len(texts), dtype=np.uint64)
-    _by_rarity(keys, ranks, row_bits, rank_bits, by_text)
-    held, sketches = _held(by_text, len(texts), int(starts[-1]), rank_bits, file)
-    sizes = sizes[texts]
-    prefixes = np.maximum(0, left[texts] - least_shared(sizes, jaccard) + 1)
-    return Sets(texts, sizes, starts, prefixes, sketches, held)
+    _by_rarity(keys, ranks, rank_bits, by_text)
+    held, sketches = _held(by_text, len(texts), rank_bits)
+    prefixes = np.maximum(0, left[texts] - least_shared(sizes[texts], jaccard) + 1)
+    return Sets(texts, sizes[texts], starts, prefixes, sketches, held)
 
 
-def _pruned(keys: Numbers, sizes: np.ndarray, row_bits: int, jaccard: float) -> np.ndarray:
+def _pruned(keys: Numbers, sizes: np.ndarray, jaccard: float) -> np.ndarray:
     """Drop from `keys` what nobody shares; how many are left of each text. Corrects `sizes` to those of sets."""
-    stays, rounds, low = np.ones(len(sizes), bool), 0, np.uint64((1 << row_bits) - 1)
+    stays, rounds, bits = np.ones(len(sizes), bool), 0, row_bits(len(sizes))
     while True:
         left = np.zeros(len(sizes), np.int64)
         for n, piece in keys.pieces():
             if rounds:
-                piece = piece[stays[_rows(piece, low)]]
+                piece = piece[stays[_rows(piece, bits)]]
             else:
                 again = np.flatnonzero(piece[1:] == piece[:-1])
-                np.subtract.at(sizes, _rows(piece[again], low), 1)
+                np.subtract.at(sizes, _rows(piece[again], bits), 1)
                 piece = np.delete(piece, again)
-            piece = piece[_met_twice(piece >> np.uint64(row_bits))]
+            piece = piece[_met_twice(piece >> bits)]
             keys.put(n, piece)
-            left += np.bincount(_rows(piece, low), minlength=len(sizes))
+            left += np.bincount(_rows(piece, bits), minlength=len(sizes))
         enough = left >= least_shared(sizes, jaccard)
         rounds += 1
         if np.count_nonzero(left) - np.count_nonzero(enough) <= PAYS * np.count_nonzero(enough):
@@ -80,8 +85,8 @@ def _pruned(keys: Numbers, sizes: np.ndarray, row_bits: int, jaccard: float) -> 
         stays = enough
 
 
-def _rows(keys: np.ndarray, low: np.uint64) -> np.ndarray:
-    return (keys & low).view(np.int64)
+def _rows(keys: np.ndarray, bits: np.uint64) -> np.ndarray:
+    return (keys & ((np.uint64(1) << bits) - np.uint64(1))).view(np.int64)
 
 
 def _met_twice(values: np.ndarray) -> np.ndarray:
@@ -93,17 +98,17 @@ def _met_twice(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _by_rarity(keys: Numbers, ranks: np.ndarray, row_bits: int, rank_bits: int, by_text: Numbers) -> None:
+def _by_rarity(keys: Numbers, ranks: np.ndarray, rank_bits: int, by_text: Numbers) -> None:
     """The same pairs as (text's number, how common, token), so that sorting puts each text's rarest tokens first."""
-    num_tokens, low = 0, np.uint64((1 << row_bits) - 1)
+    num_tokens, bits = 0, row_bits(len(ranks))
     for _, piece in keys.pieces():
-        hashes = piece >> np.uint64(row_bits)
+        hashes = piece >> bits
         starts = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
         holders = np.diff(np.append(starts, len(piece)))
         tokens = np.arange(num_tokens, num_tokens + len(starts), dtype=np.uint64)
         num_tokens += len(starts)
         common = _steps(holders, 1 << (64 - rank_bits - TOKEN_BITS)) << np.uint64(TOKEN_BITS)
-        by_text.add((ranks[_rows(piece, low)] << np.uint64(64 - rank_bits)) | np.repeat(common | tokens, holders))
+        by_text.add((ranks[_rows(piece, bits)] << np.uint64(64 - rank_bits)) | np.repeat(common | tokens, holders))
     assert num_tokens < 1 << TOKEN_BITS, f"{num_tokens:,} shared shingles need more than {TOKEN_BITS} bits"
 
 
@@ -112,14 +117,14 @@ def _steps(counts: np.ndarray, steps: int) -> np.ndarray:
     return np.minimum(np.log2(counts) * (steps / 32), steps - 1).astype(np.uint64)
 
 
-def _held(by_text: Numbers, rows: int, total: int, rank_bits: int, file: Path) -> tuple[np.ndarray | Path, np.ndarray]:
+def _held(by_text: Numbers, rows: int, rank_bits: int) -> tuple[np.ndarray | Path, np.ndarray]:
     """The tokens text by text, and the sketches."""
     held: list[np.ndarray] = []
     sketches = np.zeros((rows, SKETCH_BITS // 64), np.uint64)
     for _, piece in by_text.pieces():
         tokens = (piece & np.uint64((1 << TOKEN_BITS) - 1)).astype(np.uint32)
         if by_text.spilled:
-            with file.open("ab") as out:
+            with by_text.folder.joinpath("tokens").open("ab") as out:
                 tokens.tofile(out)
         else:
             held.append(tokens)
@@ -128,4 +133,4 @@ def _held(by_text: Numbers, rows: int, total: int, rank_bits: int, file: Path) -
         bits = (ranks - first) * SKETCH_BITS + (tokens % SKETCH_BITS)
         odd = np.bincount(bits, minlength=(last - first) * SKETCH_BITS).astype(np.uint8) & 1
         sketches[first:last] = np.packbits(odd).view(np.uint64).reshape(last - first, -1)
-    return file if by_text.spilled else np.concatenate([np.empty(0, np.uint32), *held]), sketches
+    return by_text.folder / "tokens" if by_text.spilled else np.concatenate([np.empty(0, np.uint32), *held]), sketches
