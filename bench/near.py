@@ -8,15 +8,18 @@ their manuals show, on sets of 5-word shingles of `text.lower().split()`: 128 pe
 bands and its own estimate for the last word.
 """
 
+import argparse
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pyarrow as pa
 
 from bench import bulk
+from bench.beside import HOUSE, Case, Measured, Row, alone, beside
 
 Work = Callable[[], dict]
 STORIES, MORE = 20_000, 200_000
@@ -200,7 +203,7 @@ def table(*, rounds: int, stories: str | None, llama2c: str | None) -> list[Row]
             f"{per_story[f'ours markov {STORIES}']:.1f} us at {STORIES:,} (ours)",
             1 / growth,
             1 / 1.8,
-            f"grows {growth:.2f} times; memory {ours_small.peak_mb:,.0f} and {ours_large.peak_mb:,.0f} MB, texts included",
+            f"grows {growth:.2f} times; memory {ours_small.peak_mb:.0f} and {ours_large.peak_mb:.0f} MB with the texts",
         )
     )
     for n in (STORIES, MORE):

@@ -42,18 +42,22 @@ class Likeness:
 
     def first_kept(self, cosine: float, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(stories that go, the most alike kept before each in `order`, their cosine)."""
-        vectors = self._vectors[order]
-        stays, found = np.ones(len(order), bool), []
-        for start in range(0, len(order), BLOCK):
-            stop = min(start + BLOCK, len(order))
-            rows, others = np.nonzero(vectors[start:stop] @ vectors[:stop].T >= cosine - ROUNDING)
-            rows += start
-            wanted = (others < rows) & stays[others]
-            rows, others = rows[wanted], others[wanted]
-            exact = (vectors[rows].astype(np.float64) * vectors[others]).sum(1)
-            near = exact >= cosine
-            pairs = first_kept(rows[near], others[near], exact[near])
-            stays[pairs[0]] = False
-            found.append(pairs)
-        gone, kept, similarity = (np.concatenate(each) for each in zip(*found, strict=True)) if found else [order] * 3
+        gone, kept, similarity = first_alike(self._vectors[order], cosine)
         return order[gone], order[kept], similarity
+
+
+def first_alike(vectors: np.ndarray, cosine: float) -> tuple[np.ndarray, ...]:
+    """Of unit vectors in order: those that go, the most alike one kept before each, their cosine."""
+    stays, found = np.ones(len(vectors), bool), []
+    for start in range(0, len(vectors), BLOCK):
+        stop = min(start + BLOCK, len(vectors))
+        rows, others = np.nonzero(vectors[start:stop] @ vectors[:stop].T >= cosine - ROUNDING)
+        rows += start
+        wanted = (others < rows) & stays[others]
+        rows, others = rows[wanted], others[wanted]
+        exact = (vectors[rows].astype(np.float64) * vectors[others]).sum(1)
+        near = exact >= cosine
+        pairs = first_kept(rows[near], others[near], exact[near])
+        stays[pairs[0]] = False
+        found.append(pairs)
+    return tuple(np.concatenate(each) for each in zip(*found, strict=True)) if found else (np.empty(0, np.int64),) * 3
