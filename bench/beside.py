@@ -45,6 +45,18 @@ class Measured:
     figures: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: `ours` and `peer` are figures as text, ours is `ratio` times better and must be `bar`."""
+
+    stage: str
+    ours: str
+    peer: str
+    ratio: float | None
+    bar: float | None
+    note: str = ""
+
+
 class CaseFailed(Exception):
     """A case ended with an error; the text holds the last of what it wrote."""
 

@@ -10,7 +10,7 @@ from lib.stages.clean import STAGE, CleanConfig, clean
 from lib.store import Dataset, build
 from lib.store.schemas import RAW
 from lib.text.repair import repair, repair_column
-from lib.text.rules import REASONS, RULE_VERSION, judge
+from lib.text.rules import RULES, RULE_VERSION, judge
 from tests import tiny
 
 GOOD = (
@@ -62,7 +62,7 @@ MESSY = st.text(
 def test_a_column_is_repaired_as_its_rows_are_and_stays_so(texts):
     expected = [repair(text) for text in texts]
     column = pa.array(["cut", *texts, "cut"])[1 : len(texts) + 1]
-    assert repair_column(column)[0].to_pylist() == expected
+    assert repair_column(column).to_pylist() == expected
     assert [repair(text) for text in expected] == expected
 
 
@@ -84,7 +84,7 @@ DROPPED = {
         "Sure! Here's a short story for you: " + GOOD,
         "Here is a story about a cat. " + GOOD,
     ],
-    "contact": [GOOD + "Write to bob@mail.com.", GOOD + "See www.cats.org now.", GOOD + "Call 555-123-4567 now."],
+    "personal_data": [GOOD + "Write to bob@mail.com.", GOOD + "See www.cats.org now.", GOOD + "Call 555-123-4567 now."],
     "not_english": [
         "Il y a un petit chat qui aime jouer dans le parc avec ses amis. Il est très content de voir le soleil.",
         "Pada suatu hari ada seekor kucing kecil yang suka bermain di taman. "
@@ -113,7 +113,7 @@ KEPT = [
 
 @pytest.mark.parametrize(("reason", "text"), [(reason, text) for reason, texts in DROPPED.items() for text in texts])
 def test_a_story_goes_for_its_reason(reason, text):
-    column, _ = repair_column(pa.array([GOOD, text, GOOD]))
+    column = repair_column(pa.array([GOOD, text, GOOD]))
     reasons, details, _ = judge(column, CleanConfig(max_words=200))
     assert reasons == [None, reason, None]
     assert details[0] is None and isinstance(details[1], str)
@@ -121,19 +121,19 @@ def test_a_story_goes_for_its_reason(reason, text):
 
 @pytest.mark.parametrize("text", KEPT)
 def test_a_good_story_stays(text):
-    column, _ = repair_column(pa.array([text]))
+    column = repair_column(pa.array([text]))
     assert judge(column, CleanConfig())[0] == [None]
 
 
 def test_every_reason_has_an_example():
-    assert set(DROPPED) == set(REASONS)
+    assert set(DROPPED) == set(RULES)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(MESSY, max_size=5))
 def test_a_verdict_does_not_depend_on_the_neighbours(texts):
     limits = CleanConfig(min_words=1, english=False)
-    column, _ = repair_column(pa.array(texts, pa.string()))
+    column = repair_column(pa.array(texts, pa.string()))
     alone = [judge(column[n : n + 1], limits) for n in range(len(texts))]
     reasons, details, words = judge(column, limits)
     assert [reasons, details] == [[verdict[at][0] for verdict in alone] for at in (0, 1)]
