@@ -29,7 +29,7 @@ from bench.beside import Case, Measured, Row, beside
 from bench.texts import markov, soiled
 
 STORIES, GROWN = 48_000, 16
-PARTS_OF = 1 << 20  # bytes of JSON, some thousand stories: a part as ingest makes them
+PARTS_OF = 2 << 20  # bytes of JSON, some 2,000 stories: what generate puts into a part
 LITERAL = {
     "\u00e2\u20ac\u0153": '"',
     "\u00e2\u20ac\u009d": '"',

@@ -33,7 +33,9 @@ def clean(draft: Draft, config: CleanConfig, *, stories: Dataset) -> None:
             f"clean kept none of {draft.counts['rows_in']:,} stories ({reasons}), expected at least one: "
             "is this English text with whole stories? If so, set clean.min_words and clean.max_words to fit it"
         )
-    without = sum(_num_without_summary(part.table(["summary"])) for part in stories.parts())  # part by part: memory is flat
+    without = sum(
+        _num_without_summary(part.table(["summary"])) for part in stories.parts()
+    )  # part by part: memory is flat
     draft.count(summaries_made=without - _num_dropped_without(draft))
 
 

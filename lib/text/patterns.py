@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 MAX_DETAIL = 80  # characters of what was found
 
 SPECIAL_TOKEN = (
-    r"(?i:<\|[\w ]{1,40}\|>|</?s>|<(?:unk|pad|bos|eos|sep|cls|mask|endoftext|start_of_turn|end_of_turn)>|<0x[0-9a-f]{2}>"
-    r"|\[/?INST\]|\[(?:unk|pad|bos|eos|sep|cls|mask)\]|<</?SYS>>"
+    r"(?i:<\|[\w ]{1,40}\|>|</?s>|<(?:unk|pad|bos|eos|sep|cls|mask|endoftext|start_of_turn|end_of_turn)>"
+    r"|<0x[0-9a-f]{2}>|\[/?INST\]|\[(?:unk|pad|bos|eos|sep|cls|mask)\]|<</?SYS>>"
     r"|#{2,3} ?(?:instruction|response|input|human|assistant|user)\b)"
 )
 
@@ -34,7 +34,7 @@ TEMPLATE = (
     rf"|\[(?i:{_BLANK_TO_FILL})\b[^\]\n]{{0,40}}\]|\{{[A-Za-z_][\w ]{{0,30}}\}}"
     rf"|<(?i:story|summary|{_BLANK_TO_FILL})(?: [\w ]{{1,30}})?>|_{{3,}}"
     r"|\((?i:about |approximately |word count:? )?\d{2,4} words\)"
-    r"|(?i:\bonly uses? very simple words\b|\bthe story should (?:use|have|include|contain|be)\b|\byear old child would\b)"
+    r"|\b(?i:only uses? very simple words|the story should (?:use|have|include|contain|be)|year old child would)\b"
 )
 
 REFUSAL = (  # an assistant speaks, at the start and without quotes: the people of a story may be sorry
@@ -46,11 +46,12 @@ REFUSAL = (  # an assistant speaks, at the start and without quotes: the people 
     r"|\bI(?:'m| am) (?:just )?an? (?:AI|language) (?:model|assistant)"
     r"|\A(?:Sure|Certainly|Of course|Absolutely|Okay|OK)[,!.]? (?:[Hh]ere(?:'s| is)|I'd be|I would be|I can|I'll write)"
     r"|\AHere(?:'s| is) (?:a|an|the|your|my) (?:[\w-]+ ){0,4}(?:story|tale)\b"
-    r"|\b(?:I hope you (?:enjoy|enjoyed|like|liked) (?:this|the) (?:short )?story|[Ll]et me know if you(?:'d| would) like)\b"
+    r"|\bI hope you (?:enjoy|enjoyed|like|liked) (?:this|the) (?:short )?story\b"
+    r"|\b[Ll]et me know if you(?:'d| would) like\b"
 )
 
 PERSONAL_DATA = (
-    r"[\w.+-]+@[\w-]+\.\w+"
+    r"[\w.+-]+@[\w-]+(?:\.\w+)+"
     r"|https?://\S+|\bwww\.\w\S*|\b[\w-]{2,}\.(?:com|org|net|edu|gov|io|co\.uk)\b"
     r"|(?:\+\d{1,3}[ .-]?)?\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b|\b\d{3}-\d{4}\b|\+\d{1,3}[ .-]?\(?\d[\d .()-]{6,20}\d"
 )

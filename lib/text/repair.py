@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lib.text.columns import BLANK, NEWLINE, Column
+from lib.text.columns import BLANK, Column
 
 
 def _as_cp1252(byte: int) -> str:
@@ -47,19 +47,20 @@ _LINE_END = re.compile("\r\n?|[\u000b\u000c\u2028\u2029]")
 _INVISIBLE = re.compile(
     "[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
-_BLANKS = re.compile("[ \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
-_AROUND_NEWLINE = re.compile(" ?\n[ \n]*")
+_BLANK = re.compile("[\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 
 
 def repair(text: str) -> str:
-    """The same words in the one spelling that the module's first lines promise; repairing them again changes nothing.
+    """The same words in the one spelling that the module promises; repairing them again changes nothing."""
+    text = _repaired_once(text)
+    while _unsettled(text) and (again := _repaired_once(text)) != text:
+        text = again
+    return text
 
-    One step may uncover work for another: a zero-width space inside a broken quote, mojibake of mojibake.
-    """
-    repaired = _repaired_once(text)
-    while repaired != text and not (repaired.isascii() and "\\" not in repaired):
-        text, repaired = repaired, _repaired_once(repaired)
-    return repaired
+
+def _unsettled(text: str) -> bool:
+    """Whether a step may have uncovered work for another: a broken quote around a zero-width space, for one."""
+    return "\\" in text or any(mark in text for mark in _MARKS) or not unicodedata.is_normalized("NFC", text)
 
 
 def _repaired_once(text: str) -> str:
@@ -71,12 +72,10 @@ def _repaired_once(text: str) -> str:
     if "\\" in text:
         text = _ESCAPED_QUOTE.sub("", _ESCAPED_NEWLINE.sub("\n", text))
     if not text.replace("\n", " ").isprintable():  # controls, format characters and all white space but the blank
-        text = _BLANKS.sub(" ", _INVISIBLE.sub("", _LINE_END.sub("\n", text)))
-    if "  " in text:
-        text = _BLANKS.sub(" ", text)
-    if "\n\n" in text or " \n" in text or "\n " in text:
-        text = _AROUND_NEWLINE.sub("\n", text)
-    return text.strip(" \n")
+        text = _BLANK.sub(" ", _INVISIBLE.sub("", _LINE_END.sub("\n", text)))
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return "\n".join(line for each in text.split("\n") if (line := each.strip(" ")))
 
 
 def _without_mojibake(text: str) -> str:
@@ -101,8 +100,7 @@ def repair_column(texts: pa.Array) -> pa.Array:
 
 def _needs_repair(column: Column) -> np.ndarray:
     """Rows with more than plain ASCII, with a backtick or a backslash, or with white space but single ones inside."""
-    flat = column.flat
-    white = (flat == BLANK) | (flat == NEWLINE)
+    flat, white = column.flat, column.white
     odd = ((flat - np.uint8(BLANK)) > ord("~") - BLANK) & ~white  # what is below the blank wraps around to the top
     odd |= (flat == ord("`")) | (flat == ord("\\"))
     odd[1:] |= white[1:] & white[:-1]
