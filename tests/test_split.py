@@ -116,7 +116,7 @@ def with_a_copy(original: int, copy: int, count: int = 300, **columns: dict[int,
 def test_a_near_copy_of_a_held_out_story_fails_and_both_are_named():
     with pytest.raises(UserError, match=r"story s9 holds 94% of the 5-word runs of val story s4: 'word41 word42"):
         done(with_a_copy(4, 9, given_split={4: "val", 9: "train"}))
-    with pytest.raises(UserError, match=r"of test story s4: .* on_contamination: drop leaves out the later"):
+    with pytest.raises(UserError, match=r"of test story s4: .* set split.on_contamination: drop leaves out the later"):
         done(with_a_copy(4, 9, given_split={4: "test", 9: "train"}))
 
 
@@ -175,6 +175,14 @@ def test_more_stories_drop_no_older_one_and_change_no_older_part():
     more = done(with_a_copy(val, 339, 340, given_split={339: "train"}), **how)
     assert [part.sha256 for part in few.parts()] == [part.sha256 for part in more.parts()][:3]
     assert "s339" not in sides(more) and sides(few).items() <= sides(more).items()
+
+
+def test_a_held_out_story_that_comes_later_takes_an_older_copy_with_it():
+    # The same part, config and limits as before, and yet another part is made of it.
+    how, given = {"on_contamination": "drop", "min_rows": 0}, {4: "train", 5: "val"}
+    assert "s4" in sides(done(dedup_rows(300, text={4: STORY}, given_split=given), **how))
+    more = done(with_a_copy(4, 310, 320, given_split=given | {310: "val"}), **how)
+    assert "s4" not in sides(more) and "s310" in sides(more)
 
 
 def test_a_side_emptied_by_the_gate_is_said():
