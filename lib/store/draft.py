@@ -122,14 +122,16 @@ class Draft:
 
         The memo's key is the stage, its version, the config, the part's sha256 and number, and `salt` for what else the
         work depends on, or the work on the part of that number. So 1 % more stories recompute the last part, and every
-        older part keeps its digest.
+        older part keeps its digest. The count `rows_made` says how many rows were worked on now.
         """
         parts = source.parts()
         for number, part in enumerate(parts):
             salted = salt if isinstance(salt, str) else salt(number)
             key = digest([self.stage.version, config.identity(), part.sha256, number, salted])[:16]
             memo = self.path.parent / "_parts" / key
-            made = _usable(memo) or self._make(memo, work(part.table(), number))
+            made = _usable(memo)
+            self.count(rows_made=0 if made else part.rows)
+            made = made or self._make(memo, work(part.table(), number))
             for name, entry in made["files"].items():
                 self._link(memo / name.replace("/", "."), name, entry["sha256"])
             self.count(**made["counts"], drops=made["drops"])
