@@ -45,6 +45,18 @@ class Measured:
     figures: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: ours and the peer's figure as text; `ratio` says how many times better ours is."""
+
+    stage: str
+    ours: str
+    peer: str
+    ratio: float | None
+    bar: float | None  # what `ratio` must reach
+    note: str = ""
+
+
 class CaseFailed(Exception):
     """A case ended with an error; the text holds the last of what it wrote."""
 
