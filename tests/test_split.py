@@ -137,6 +137,16 @@ def test_a_held_out_instruction_among_the_training_rows_fails():
         done(dedup_rows(300, summary=long, given_split={4: "val", 9: "train"}))
 
 
+def test_the_held_out_stories_may_be_compared_a_few_at_a_time(monkeypatch):
+    given = {n: "val" for n in range(0, 300, 2)} | {n: "train" for n in range(1, 300, 2)}
+    stories = dedup_rows(300, 20, text={n: f"{STORY} {GIVEAWAY}" for n in (40, 51, 280)}, given_split=given)
+    whole = done(stories, on_contamination="waive").table(table="contaminated").to_pylist()
+    monkeypatch.setattr("lib.stages.split.HELD_OUT_AT_ONCE", 25)
+    pieces = done(stories, on_contamination="waive", min_rows=9).table(table="contaminated").to_pylist()
+    assert [(row["story_id"], row["other_id"]) for row in whole] == [("s51", "s40"), ("s51", "s280"), ("s51", None)]
+    assert sorted(map(str, pieces)) == sorted(map(str, whole))
+
+
 def test_waived_contamination_is_recorded_and_can_be_queried():
     made = done(with_a_copy(4, 9, given_split={4: "val", 9: "train"}), on_contamination="waive")
     assert made.facts["contaminated"] == 1 and sides(made)["s9"] == "train"

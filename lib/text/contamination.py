@@ -2,7 +2,7 @@
 
 In:   held-out stories with their summaries, prompts; then training rows, table by table
 Out:  Found: the training row, the held-out text, why, how much of it, and the longest run of words they share
-Relies on lib/text/ngrams.py. Memory: some 3 KB a held-out story, whatever the number of training rows.
+Relies on lib/text/ngrams.py. Memory: some 12 KB a held-out story, whatever the number of training rows.
 
 Any 13-word run in common (GPT-3, arXiv 2005.14165, appendix C) is no use among stories: 13 % of 9,037 real training
 stories share one with 677 held-out ones ("Once upon a time, there was a little boy named Tim …"), 87 % of the built-in
@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lib.text.ngrams import Reader, Words, plain
+from lib.text.ngrams import ROWS_AT_ONCE, Reader, Words, plain
 from lib.text.template import ASK
 
 RUN, SHINGLE = 13, 5  # words
@@ -37,7 +37,6 @@ EXCHANGED = 0.05  # share of words that a copy may have exchanged
 SHORTEST = 20  # words
 # e exchanged words leave, of the L - e others, a run of at least (L - e) / (e + 1): 13 words from L = 52, 10 from 20.
 LONG, RUN_OF_SHORT = 52, 10
-ROWS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True)
@@ -144,19 +143,16 @@ class _Index:
 
     def __init__(self, held_out: Words, n: int, which: np.ndarray, least: np.ndarray) -> None:
         self._n, self._num_texts = n, len(held_out.lengths)
-        runs, texts = held_out.ngrams(n)
-        wanted = np.isin(texts, which)
-        runs, texts = runs[wanted], texts[wanted]
         # Whoever has `least` of a text's runs has least - spared of the others: the commonest are not even looked up.
         spared = (least - 1) // 2
-        keeps = _rank_by_frequency(runs, texts) >= spared[texts]
-        runs, texts = runs[keeps], texts[keeps]
-        order = np.argsort(runs, kind="stable")
-        self._runs, self._first = np.unique(runs[order], return_index=True)
-        self._texts, self._counts = texts[order], np.diff(np.append(self._first, len(order)))
         self._enough = least - spared
-        # One look at a table of 8 places a run tells for 7 of 8 others that they are not among ours.
-        bits = max(10, int(len(self._runs)).bit_length() + 3)
+        runs, texts = _runs_to_look_up(held_out, n, which, spared)
+        order = np.argsort(runs, kind="stable")
+        runs, self._texts = runs[order], texts[order]
+        first = np.flatnonzero(np.append(True, runs[1:] != runs[:-1])) if len(runs) else np.empty(0, np.int64)
+        self._runs, self._bounds = runs[first], np.append(first, len(runs))
+        # One look at a table of 4 places a run tells for 3 of 4 others that they are not among ours.
+        bits = max(10, len(self._runs).bit_length() + 2)
         self._shift = np.uint64(64 - bits)
         self._maybe = np.zeros(1 << bits, bool)
         self._maybe[self._runs >> self._shift] = True
@@ -172,8 +168,8 @@ class _Index:
         same = self._runs[slots] == runs
         met = np.unique(rows[same] * len(self._runs) + slots[same])  # a run that a row has twice counts once
         rows, slots = np.divmod(met, len(self._runs))
-        counts = self._counts[slots]
-        places = np.arange(counts.sum()) + np.repeat(self._first[slots] - (np.cumsum(counts) - counts), counts)
+        counts = self._bounds[slots + 1] - self._bounds[slots]
+        places = np.arange(counts.sum()) + np.repeat(self._bounds[slots] - (np.cumsum(counts) - counts), counts)
         pairs, shared = np.unique(np.repeat(rows, counts) * self._num_texts + self._texts[places], return_counts=True)
         pairs = pairs[shared >= self._enough[pairs % self._num_texts]]
         yield from zip((pairs // self._num_texts).tolist(), (pairs % self._num_texts).tolist(), strict=True)
@@ -185,13 +181,25 @@ def _least(lengths: np.ndarray, n: int) -> np.ndarray:
     return np.maximum(1, lengths - n + 1 - n * exchanged)
 
 
+def _runs_to_look_up(held_out: Words, n: int, which: np.ndarray, spared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The n-word runs of these texts, each with its text, but for the `spared` commonest ones of each."""
+    kept = [(np.empty(0, np.uint64), np.empty(0, np.int32))]
+    for start, block in held_out.blocks():
+        runs, texts = block.ngrams(n)
+        wanted = np.isin(texts + start, which)
+        runs, texts = runs[wanted], texts[wanted]
+        wanted = _rank_by_frequency(runs, texts) >= spared[texts + start]
+        kept.append((runs[wanted], (texts[wanted] + start).astype(np.int32)))
+    runs, texts = (np.concatenate(column) for column in zip(*kept, strict=True))
+    return runs, texts
+
+
 def _rank_by_frequency(runs: np.ndarray, texts: np.ndarray) -> np.ndarray:
     """For each run its place among those of its text, the commonest first."""
     _, codes, counts = np.unique(runs, return_inverse=True, return_counts=True)
     order = np.lexsort((-counts[codes], texts))
     ranks = np.empty(len(runs), np.int64)
-    sorted_texts = texts[order]
-    ranks[order] = np.arange(len(runs)) - np.searchsorted(sorted_texts, sorted_texts)
+    ranks[order] = np.arange(len(runs)) - np.searchsorted(texts, texts[order])  # texts are in order already
     return ranks
 
 

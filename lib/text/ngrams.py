@@ -10,6 +10,7 @@ is a polynomial in its words' numbers, so that runs of any length come from one 
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 NOT_IN_WORDS = re.compile(r"[\W_]+")
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 INVERSE = pow(BASE, -1, 1 << 64)
+ROWS_AT_ONCE = 2000  # some 2 MB of stories while their words are split
 MAX_CACHED = 500_000  # different chunks between blanks whose numbers are remembered: some 60 MB
 
 
@@ -33,10 +35,15 @@ class Words:
     def lengths(self) -> np.ndarray:
         return np.diff(self.bounds)
 
-    def of(self, text: int) -> "Words":
-        """One text alone."""
-        numbers = self.numbers[self.bounds[text] : self.bounds[text + 1]]
-        return Words(numbers, np.array([0, len(numbers)]))
+    def of(self, start: int, stop: int | None = None) -> "Words":
+        """One text alone, or those from `start` to before `stop`."""
+        bounds = self.bounds[start : (start + 1 if stop is None else stop) + 1]
+        return Words(self.numbers[bounds[0] : bounds[-1]], bounds - bounds[0])
+
+    def blocks(self) -> Iterator[tuple[int, "Words"]]:
+        """The texts a few thousand at a time, so that arrays made of them stay small; and the first one's place."""
+        for start in range(0, len(self.lengths), ROWS_AT_ONCE):
+            yield start, self.of(start, min(start + ROWS_AT_ONCE, len(self.lengths)))
 
     def ngrams(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """The runs of n words, and the text each stands in. A text of fewer words has none."""
@@ -63,6 +70,12 @@ class Reader:
 
     def words(self, texts: pa.Array | pa.ChunkedArray) -> Words:
         """The words of every text. A null has none."""
+        blocks = [self._words(texts.slice(at, ROWS_AT_ONCE)) for at in range(0, len(texts), ROWS_AT_ONCE)]
+        lengths = np.concatenate([np.empty(0, np.int64), *(block.lengths for block in blocks)])
+        numbers = np.concatenate([np.empty(0, np.uint64), *(block.numbers for block in blocks)])
+        return Words(numbers, np.concatenate([[0], np.cumsum(lengths)]))
+
+    def _words(self, texts: pa.Array | pa.ChunkedArray) -> Words:
         column = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
         split = pc.utf8_split_whitespace(pc.fill_null(column, "").cast(pa.large_string()))
         chunks = split.flatten().dictionary_encode()
