@@ -31,6 +31,18 @@ RAW = pa.schema(
 CLEAN = _extend(RAW, words=INT, chars=INT)
 DEDUP = _extend(CLEAN, cluster_id=STRING)
 SPLIT = _extend(DEDUP, split=STRING)
+CONTAMINATED = pa.schema(
+    {
+        "story_id": STRING,  # of the training row
+        "against": STRING,  # val, test: a held-out story; instruction: its request; evaluation, reward: a prompt
+        "other_id": STRING,  # the held-out story; null for a prompt
+        "other": STRING,  # how the held-out text begins
+        "why": STRING,  # copy, part, run, asked: lib/text/contamination.py
+        "share": DOUBLE,  # of the held-out text's runs of words, how many stand in the training row
+        "shared": STRING,  # the longest run of words that both have
+        "dropped_id": STRING,  # which of the two went; null: neither, that was waived
+    }
+)
 TRAIN_STEPS = pa.schema({"step": INT, "tokens": LONG, "loss": DOUBLE, "lr": DOUBLE, "grad_norm": DOUBLE})
 EVALS = pa.schema(
     {
@@ -124,6 +136,8 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("dedup", "part"): DEDUP,
     ("dedup", "_dropped"): _extend(DEDUP, reason=STRING, kept_id=STRING, similarity=FLOAT),
     ("split", "part"): SPLIT,
+    ("split", "_dropped"): _extend(SPLIT, reason=STRING, detail=STRING),
+    ("split", "contaminated"): CONTAMINATED,
     ("tokenizer", "pieces"): PIECES,
     ("tokens", "part"): TOKENS,
     ("tokens", "_dropped"): pa.schema({"story_id": STRING, "reason": STRING, "detail": STRING}),

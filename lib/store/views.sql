@@ -27,7 +27,11 @@ union all
 select 'dedup', story_id, reason, format('{} of {}, similarity {:.2f}', reason, kept_id, similarity), text
 from dedup_dropped
 union all
+select 'split', story_id, reason, detail, text from split_dropped
+union all
 select 'tokens', story_id, reason, detail, null from tokens_dropped;
+
+create view contamination as from split_contaminated;
 
 create view pieces as from tokenizer_pieces;
 
@@ -101,6 +105,7 @@ comment on view clean_dropped is 'what clean dropped, and why';
 comment on view dedup is 'one story per cluster of duplicates';
 comment on view dedup_dropped is 'duplicates: of which story, and how similar';
 comment on view drops is 'every dropped story of every stage, with its reason';
+comment on view contamination is 'training stories that give held-out text away, and what was done about it';
 comment on view clusters is 'groups of duplicate stories';
 comment on view tokens is 'where each story lies in the token shards';
 comment on view pieces is 'the vocabulary';
