@@ -14,7 +14,8 @@ import openai
 import pytest
 from pydantic import ValidationError
 
-from lib.text.prompts import FEATURES, RESPONSE_FORMAT, Ask, PromptPlan, asks, messages
+from lib.text.prompts import FEATURES, Ask, PromptPlan, asks, messages
+from lib.text.replies import response_format
 from lib.text.storyteller import MODEL, Mischief, running, words
 from lib.text.storyteller.beats import FORESHADOWING
 from lib.text.storyteller.mischief import parse_planted
@@ -206,7 +207,7 @@ def teacher():
 
 
 def create(client: openai.OpenAI, ask: Ask, **more):
-    request = {"model": MODEL, "messages": messages(ask), "seed": 5, "response_format": RESPONSE_FORMAT} | more
+    request = {"model": MODEL, "messages": messages(ask), "seed": 5, "response_format": response_format()} | more
     return client.chat.completions.create(**request)
 
 
