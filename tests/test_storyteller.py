@@ -237,9 +237,10 @@ def test_the_same_request_gets_the_same_story_and_another_seed_another(teacher):
     assert two[0].message.content == same[0] != two[1].message.content
 
 
-def test_without_a_format_the_story_comes_as_text(teacher):
-    answer = create(teacher, ASK, response_format={"type": "text"})
-    assert answer.choices[0].message.content == json.loads(create(teacher, ASK).choices[0].message.content)["story"]
+def test_without_a_format_the_story_comes_as_text_under_headings(teacher):
+    answer = create(teacher, ASK, response_format={"type": "text"}).choices[0].message.content
+    told = json.loads(create(teacher, ASK).choices[0].message.content)
+    assert answer == f"Story: {told['story']}\n\nSummary: {told['summary']}"
 
 
 def test_max_tokens_cuts_and_says_so(teacher):

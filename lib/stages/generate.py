@@ -103,9 +103,10 @@ def _write_part(
                 rows.append(row | {"text": held.story, "summary": held.summary})
             else:
                 dropped.append(row | {"text": answer.raw, "reason": held.reason, "detail": held.detail})
-    for name, table, found in (("plan-", "plan", plan), ("part-", "part", rows), ("_dropped/part-", "_dropped", dropped)):
-        schema = schemas.TABLES["generate", table]
-        draft.write_table(f"{name}{number:05d}.parquet", pa.Table.from_pylist(found, schema=schema))
+    name = f"part-{number:05d}.parquet"
+    for path, found in ((f"plan-{number:05d}.parquet", plan), (name, rows), (f"_dropped/{name}", dropped)):
+        schema = schemas.TABLES["generate", schemas.table_of(path)]
+        draft.write_table(path, pa.Table.from_pylist(found, schema=schema))
     draft.count(rows_in=len(plan), rows_out=len(rows), drops=Counter(row["reason"] for row in dropped))
 
 

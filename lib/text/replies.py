@@ -1,8 +1,8 @@
 """From what a teacher wrote to stories with their summaries, or to the reason why there are none.
 
 In:   the content of a chat completion, as it came; how many stories were asked for
-Out:  `response_format`, the JSON schema to ask for; `read`, a Reply(story, summary) or a Fault(reason, detail) for each;
-      `verdict`, which answer counts. Pure, so a better rule rereads the ledger and asks for nothing
+Out:  `response_format`, the JSON schema to ask for; `read`, for each ask a Reply(story, summary) or a Fault(reason,
+      detail); `verdict`, which answer counts. Pure, so a better rule rereads the ledger and asks for nothing
 Relies on lib/text/reading.py, which finds the stories however they were wrapped: what was asked for (a schema, JSON,
 plain text) does not matter here.
 
@@ -23,7 +23,9 @@ from lib.text.ledger import READABLE, Answer
 from lib.text.reading import Found, stories_in
 
 OPENING = "a story about "
-_DETERMINED = r"(?:a|an|the|this)\s+(?:[\w'-]+,?\s+){0,2}?"  # "A short, sweet story"; not "The boy told us a story"
+_DETERMINED = (
+    r"(?:a|an|the|this)\s+(?:[\w'-]+,\s+)*(?:[\w'-]+\s+){0,2}?"  # "A short, sweet story"; not "The boy told us a story"
+)
 SUMMARY = re.compile(
     rf"""^[\s"'*_#>]*(?:summary[\s*_]*[:\u2013\u2014-][\s"'*_]*)?(?:(?:this|here|it)(?:\s+is|'s|\s+tells)\s+)?
     (?:(?:{_DETERMINED}|(?:(?:short|little|simple|sweet|children's)\s+)*)(?:story|tale)\s+

@@ -32,7 +32,8 @@ def nouns_of(topic: str) -> tuple[str, ...]:
     if listed:
         return tuple(listed[0].split())
     named = [word.strip(".,!?'\"").lower() for word in topic.split()]
-    ours = tuple(word for word in named if word in words.known("noun"))
+    both = (form for word in named for form in (word, word.removesuffix("s")))
+    ours = tuple(dict.fromkeys(form for form in both if form in words.known("noun")))
     return ours or tuple(word for word in named[-1:] if word.isalpha())
 
 

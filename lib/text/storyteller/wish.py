@@ -1,8 +1,8 @@
 """What a chat request asks for, read from its messages.
 
 In:   chat messages; our own prompts (lib/text/prompts/wording.py) or somebody else's
-Out:  a Wish for each story: verb, noun, adjective, features; theme, style, teller, first word, paragraphs where they are
-      named. Words that are not named are taken from the topic, from the text or from our lists
+Out:  a Wish for each story: verb, noun, adjective, features; theme, style, teller, first word and paragraphs where they
+      are named. Words that are not named are taken from the topic, from the text or from our lists
 
 Several stories are told where the prompt lists them, one a line: "Story 1: …", "Story 2: …"; else it is one.
 """
