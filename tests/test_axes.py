@@ -50,6 +50,7 @@ def test_a_theme_is_in_the_summary_unless_the_story_ends_badly():
 
 def test_such_stories_are_as_clean_as_the_others():
     for _, _, each in told(600):
+        assert not re.search(r"^(?:He|She) ", each.story, re.MULTILINE), each.story
         assert CHARACTERS.fullmatch(each.story) and len(each.story.split()) <= 250, each.story
         assert all(text == text.strip() and text[-1] in '.!?"' for text in each.story.split("\n")), each.story
         assert not re.search(r"(?:^|[a-z][.!] )[a-z]", each.story), each.story

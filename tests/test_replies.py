@@ -31,7 +31,7 @@ def only(content: str) -> Reply | Fault:
         ('[{"story": "S, [a, ]", "summary": "a story about x", }, ]', "S, [a, ]", "a story about x"),
         ('[{"story": "S", "summary": "a story about x"}]', "S", "a story about x"),
         ('{"stories": [{"story": "S", "summary": "a story about x"}]}', "S", "a story about x"),
-        ('{"result": {"Text": "S", "Synopsis": "a story about x"}}', "S", "a story about x"),
+        ('{"result": {" Text": "S", "Synopsis ": "a story about x"}}', "S", "a story about x"),
         ('{"story": {"title": "T", "text": "S", "summary": "a story about x"}}', "S", "a story about x"),
         ('{"story": ["One.", "Two."], "summary": "a story about x"}', "One.\nTwo.", "a story about x"),
         ('{"story": "She said "hi" to\n me.", "summary": "a story about x"}', 'She said "hi" to\n me.', OPENING + "x"),
@@ -98,6 +98,8 @@ LISTS = {
     '{"story": "An "owl" sat.", "summary": "a story about owl"}]',
     "headings": "### Story 1\nThe hen sat.\n**Summary 1:** a story about hen\n\n---\n\n### Story 2\nThe owl sat.\n\n"
     "**Summary 2:** a story about owl",
+    "headings, the summary first": "Summary: a story about hen\nStory: The hen sat.\n\n---\n"
+    "Summary: a story about owl\nStory: The owl sat.",
     "closing lines": f"{LONG}\n\na story about hen\n\n{LONG}\n\na story about owl",
 }
 
@@ -105,6 +107,7 @@ LISTS = {
 @pytest.mark.parametrize("content", LISTS.values(), ids=LISTS)
 def test_several_stories_are_read_however_they_are_listed(content):
     assert told(content, 2) == ["hen", "owl"]
+    assert not any("---" in held.story for held in replies.read(content, 2))
 
 
 def test_a_bad_story_leaves_the_others_in_their_places():

@@ -10,7 +10,7 @@ Relies on lib/text/teacher.py: what was answered is never asked again, whichever
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -63,9 +63,9 @@ def generate(draft: Draft, config: GenerateConfig, *, api_key: Key | None = None
 
 def planned(config: GenerateConfig) -> Iterator[Asked]:
     """Every request of the plan, in order."""
-    names = Names(config)
+    names, settings = Names(config), cache(partial(_settings, config))
     for group in prompts.groups(config.plan):
-        payload = _settings(config, len(group)) | {"messages": prompts.messages(*group)}
+        payload = settings(len(group)) | {"messages": prompts.messages(*group)}
         read = partial(replies.fault_in, count=len(group))
         settled = partial(_settled, reasks=config.reasks, count=len(group))
         yield Asked(tuple(group), Request(names.name(payload), payload, read, settled))

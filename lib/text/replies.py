@@ -143,7 +143,7 @@ def verdict(answers: Sequence[Answer], reasks: int, count: int = 1) -> list[tupl
     Only the first 1 + `reasks` answers count, so a ledger that knows more gives the same stories.
     """
     slots: list[tuple[Answer, Reply | Fault]] = []
-    for number, answer in enumerate(answers[: 1 + reasks]):
+    for number, answer in enumerate(answers):
         pairs = [(answer, held) for held in _held(answer, count)]
         slots = [old if isinstance(old[1], Reply) else new for old, new in zip(slots or pairs, pairs, strict=True)]
         if number == reasks or all(isinstance(held, Reply) for _, held in slots):
