@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from lib.errors import UserError
+from lib.presets import laptop, with_overrides
 from lib.text.prompts import (
     FEATURES,
     KINDS,
@@ -50,19 +51,15 @@ def test_each_design_asks_for_its_own():
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_every_word_of_every_list_is_within_20_percent_of_its_share_once_a_plan_is_big_enough(design):
-    lists = {axis: each["certain_from"] for axis, each in told_of(design, 300).items() if axis != "feature"}
-    for count in (max(lists.values()), max(lists.values()) + 137):
-        told = told_of(design, count)
-        assert {axis: each["within_20_percent"] for axis, each in told.items()} == dict.fromkeys(told, 1.0)
-        assert all(0.8 <= each["worst_ratio"] <= 1.2 for each in told.values())
-    for axis, enough in lists.items():  # each list from its own size on, at whatever count
+    plan = PromptPlan(design=design)
+    asked = asks(plan, 0, 5000)
+    whole = summed_up(plan, coverage(plan, asked))
+    assert {axis: each["within_20_percent"] for axis, each in whole.items()} == dict.fromkeys(whole, 1.0)
+    assert all(0.8 <= each["worst_ratio"] <= 1.2 for each in whole.values())
+    for axis, enough in ((axis, each["certain_from"]) for axis, each in whole.items() if axis != "feature"):
         for count in (enough, enough + 1, enough + enough // ROUNDS // 2, enough + enough // ROUNDS - 1):
-            assert told_of(design, count)[axis]["within_20_percent"] == 1.0, (axis, count)
-
-
-def told_of(design: str, count: int) -> dict:
-    plan = PromptPlan(count=count, design=design)
-    return summed_up(plan, coverage(plan, asks(plan)))
+            told = summed_up(plan, coverage(plan, asked[:count]))[axis]
+            assert told["within_20_percent"] == 1.0, (axis, count)
 
 
 def test_a_small_plan_says_which_words_it_leaves_out():
@@ -151,7 +148,7 @@ def test_other_words_make_another_plan(tmp_path):
     assert {ask.noun for ask in asks(plan, 0, 10)} == {"troll", "bridge"}
     assert plan.words_digest != PromptPlan().words_digest == PromptPlan(seed=3).words_digest
     mine.write_text("troll\nrobot\n")
-    with pytest.raises(ValidationError, match="found word lists with digest"):
+    with pytest.raises(ValidationError, match="found word lists verbs .*mine.txt adjectives with digest"):
         PromptPlan(**plan.model_dump())
 
 
@@ -164,6 +161,13 @@ def test_lists_that_a_design_does_not_use_do_not_name_it(tmp_path):
     assert PromptPlan(themes=str(themes)).words_digest == PromptPlan().words_digest
     with pytest.raises(ValidationError, match="least_paragraphs 4"):
         PromptPlan(least_paragraphs=4, most_paragraphs=2)
+
+
+def test_a_preset_takes_another_design_and_other_lists(tmp_path):
+    (tmp_path / "mine.txt").write_text("troll\nrobot\n")
+    changes = {"design": "mixed", "nouns": str(tmp_path / "mine.txt")}
+    plan = with_overrides(laptop(), {"generate": {"plan": changes}}).generate.plan
+    assert {ask.noun for ask in asks(plan, 0, 10)} == {"troll", "robot", None}
 
 
 def test_a_missing_or_empty_word_list_is_named(tmp_path):

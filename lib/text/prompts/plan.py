@@ -61,20 +61,24 @@ class PromptPlan(Config):
     first_words: str = Field("first_words", description="word list, as for verbs: how stories begin")
     least_paragraphs: int = Field(1, ge=1, le=9, description="paragraphs of the shortest story, in simplestories")
     most_paragraphs: int = Field(5, ge=1, le=9, description="paragraphs of the longest story, in simplestories")
-    words_digest: str = Field("", description="digest of the word lists; filled in: other words are another plan")
+    words_digest: str = Field(
+        "", description="the lists and their digest; filled in: other words in them are another plan"
+    )
 
     @model_validator(mode="after")
     def _digest_words(self) -> "PromptPlan":
         if self.least_paragraphs > self.most_paragraphs:
             raise ValueError(f"least_paragraphs {self.least_paragraphs} is more than most_paragraphs")
-        lists = [self.entries(kind) for design in DESIGNS[self.design] for kind in FIELDS[design].values()]
-        found = hashlib.sha256(repr(lists).encode()).hexdigest()[:16]
-        if self.words_digest not in ("", found):
+        kinds = [kind for design in DESIGNS[self.design] for kind in FIELDS[design].values()]
+        names = " ".join(getattr(self, kind) for kind in kinds)
+        found = hashlib.sha256(repr([self.entries(kind) for kind in kinds]).encode()).hexdigest()[:16]
+        made_with, _, before = self.words_digest.rpartition(" ")
+        if made_with == names and before != found:
             raise ValueError(
-                f"found word lists with digest {found}, expected {self.words_digest}, with which this plan was made; "
+                f"found word lists {names} with digest {found}, expected {before}, with which this plan was made; "
                 "restore the lists, or leave words_digest out to make another plan"
             )
-        object.__setattr__(self, "words_digest", found)  # frozen for everybody else
+        object.__setattr__(self, "words_digest", f"{names} {found}")  # frozen for everybody else
         return self
 
     def entries(self, kind: str) -> tuple[str, ...]:
