@@ -57,7 +57,7 @@ def coverage(plan: PromptPlan, asks: Sequence[Ask]) -> list[Cover]:
             uses = Counter(feature for ask in asks for feature in ask.features)
         else:
             uses = Counter(str(value) for ask in asks if (value := getattr(ask, axis)) is not None)
-        if total := uses.total():
+        if total := sum(uses[word] for word in entries):
             covers += [Cover(axis, word, uses[word], uses[word] / total, 1 / len(entries)) for word in entries]
     return covers
 
