@@ -28,6 +28,26 @@ RAW = pa.schema(
         "given_split": STRING,  # the side the source puts the story on: held-out text comes as 'val'
     }
 )
+PLAN = pa.schema(
+    {
+        "story_id": STRING,  # of the story that answers this ask, if one does
+        "request_id": STRING,
+        "story_no": INT,  # its place in the request, from 1
+        "ask_no": LONG,  # its place in the plan, from 0
+        "design": STRING,  # tinystories, simplestories or combined; what a design leaves open is null
+        "verb": STRING,
+        "noun": STRING,
+        "adjective": STRING,
+        "features": pa.list_(STRING),
+        "theme": STRING,
+        "topic": STRING,
+        "style": STRING,
+        "persona": STRING,
+        "first_word": STRING,
+        "paragraphs": INT,
+    }
+)
+AXES = pa.schema({"axis": STRING, "word": STRING, "expected_share": DOUBLE})
 CLEAN = _extend(RAW, words=INT, chars=INT)
 DEDUP = _extend(CLEAN, cluster_id=STRING)
 SPLIT = _extend(DEDUP, split=STRING)
@@ -130,6 +150,8 @@ METRICS = pa.schema({"model": STRING, "metric": STRING, "value": DOUBLE, "n": IN
 TABLES: dict[tuple[str, str], pa.Schema] = {
     ("generate", "part"): RAW,
     ("generate", "_dropped"): _extend(RAW, reason=STRING, detail=STRING),
+    ("generate", "plan"): PLAN,
+    ("generate", "axes"): AXES,
     ("ingest", "part"): RAW,
     ("clean", "part"): CLEAN,
     ("clean", "_dropped"): _extend(RAW, reason=STRING, detail=STRING, rule_version=INT),
