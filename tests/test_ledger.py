@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_no_half_line(data_root, monkeypatch):
 
 
 def test_a_failed_flush_is_raised_not_swallowed(data_root, monkeypatch):
-    monkeypatch.setattr(ledger, "SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(ledger.writing, "SYNC_SECONDS", 0.01)
     writer = ledger.Writer(data_root)
     writer.append(row("a"))
 

@@ -44,7 +44,7 @@ class Asked:
 def generate(draft: Draft, config: GenerateConfig, *, api_key: Key | None = None) -> None:
     """Ask for what the ledger does not hold, then write the parts. `api_key` is called where the key is needed."""
     asked = list(planned(config))
-    past = answered(draft, config, [each.request for each in asked], api_key)
+    past = answered(draft, config, [each.request for each in asked], api_key, _fewer)
     for number, start in enumerate(range(0, len(asked), config.part_rows)):
         _write_part(draft, config, number, asked[start : start + config.part_rows], past)
     if not draft.counts["rows_out"]:
@@ -67,6 +67,10 @@ def planned(config: GenerateConfig) -> Iterator[Asked]:
     for ask in prompts.asks(config.plan, 0, config.plan.count):
         payload = settings | {"messages": prompts.messages(ask)}
         yield Asked(ask, Request(names.name(payload), payload, replies.fault_in, settled))
+
+
+def _fewer(requests: int) -> str:
+    return f"lower --generate.plan.count to {requests}"
 
 
 def _settled(answers: list[ledger.Answer], *, reasks: int) -> bool:
