@@ -64,7 +64,7 @@ def prepare(root: Path, record: Record, payloads: Mapping[str, dict[str, Any]]) 
 
 
 def pending(root: Path) -> Iterator[Record]:
-    """Every batch whose answers are not booked yet."""
+    """Every batch that was not forgotten yet."""
     for path in sorted(folder_of(root).glob("batch-*.json")):
         found = json.loads(path.read_bytes())
         yield Record(**found | {"price": Price(**found["price"])})

@@ -19,7 +19,7 @@ from lib.text.account import Account, Sent
 from lib.text.batch_records import Record, custom_id, parted, prepare
 from lib.text.budget import Exhausted
 from lib.text.client import Client
-from lib.text.jobs import Job, Judge, Patience
+from lib.text.jobs import LONGEST_PAUSE, Job, Judge, Patience
 from lib.text.ledger import LOST
 from lib.text.outcomes import FATAL, Attempt, classify
 from lib.text.pace import Clock
@@ -198,7 +198,7 @@ class Batches:
                 if attempt.status in FATAL:
                     why = f"{attempt.http_status} ({attempt.error}): {FATAL[attempt.status]}"
                     raise UserError(f"the endpoint takes no batch, {why}; transport live needs none") from None
-                pause = self._patience.backoff * 2**failures + (attempt.retry_after or 0.0)
+                pause = min(self._patience.backoff * 2**failures, LONGEST_PAUSE) + (attempt.retry_after or 0.0)
                 last = f"{attempt.status} ({attempt.error})"
             await self._clock.sleep(pause, self._never)
         raise TransientError(

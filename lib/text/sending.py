@@ -145,25 +145,26 @@ class _Run:
     def _left_after_adopting(self, jobs: list[Job]) -> list[Job]:
         """Take over every batch of an earlier run that holds some of these; gives back who is in none."""
         by_id = {job.request.request_id: job for job in jobs}
-        past, config = self._plan.past, self._plan.config
         for record in batch_records.pending(root()):
             names = {name: batch_records.parted(name) for name in record.lines(root())}
-            if not any(request_id in by_id for request_id, _ in names.values()):
-                continue
-            if record.base_url != config.base_url:
-                raise UserError(
-                    f"batch {record.batch_id or record.key} with {len(names):,} requests was handed over to "
-                    f"{record.base_url or 'the default address'}, and now base_url is "
-                    f"{config.base_url or 'the default address'}. Go on with the first to fetch it, or delete "
-                    f"{record.path(root())} to give it up"
-                )
-            known = {request_id: past.get(request_id) or ledger.Past() for request_id, _ in names.values()}
-            booked = {name for name, (request_id, attempt) in names.items() if attempt <= known[request_id].attempts}
-            inside = {
-                name: by_id.pop(each) for name, (each, _) in names.items() if name not in booked and each in by_id
-            }
-            self._batches.adopt(Flight(record, inside, booked))
+            past = {each: self._plan.past.get(each) or ledger.Past() for each, _ in names.values()}
+            booked = {name for name, (each, attempt) in names.items() if attempt <= past[each].attempts}
+            if len(booked) == len(names):  # a run was killed just before it could forget this one
+                record.forget(root())
+            ours = {name: each for name, (each, _) in names.items() if name not in booked and each in by_id}
+            if ours:
+                self._refuse_another_address(record, len(names))
+                self._batches.adopt(Flight(record, {name: by_id.pop(each) for name, each in ours.items()}, booked))
         return list(by_id.values())
+
+    def _refuse_another_address(self, record: batch_records.Record, lines: int) -> None:
+        here, there = self._plan.config.base_url, record.base_url
+        if here != there:
+            raise UserError(
+                f"batch {record.batch_id or record.key} with {lines:,} requests was handed over to "
+                f"{there or 'the default address'}, and now base_url is {here or 'the default address'}. Go on with the "
+                f"first to fetch it, or delete {record.path(root())} to give it up"
+            )
 
     def say(self, finished: int, line: str) -> None:
         """One line of progress."""

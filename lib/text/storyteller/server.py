@@ -55,7 +55,7 @@ class Storyteller:
             reply = Reply(
                 fault.status, error(str(fault), "not_found" if fault.status == 404 else "invalid_request_error")
             )
-        await deliver(reply, send, self.mischief.drip_seconds)
+        await deliver(reply, receive, send, self.mischief.drip_seconds)
 
     async def _route(self, method: str, path: str, scope: dict, receive: Receive) -> Reply:
         head, _, rest = path.removeprefix("/").partition("/")

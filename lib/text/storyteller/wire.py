@@ -76,7 +76,7 @@ def uploaded(raw: bytes, content_type: str) -> bytes:
     raise BadRequest("found no file in the form, expected one with purpose batch")
 
 
-async def deliver(reply: Reply, send: Send, drip_seconds: float) -> None:
+async def deliver(reply: Reply, receive: Receive, send: Send, drip_seconds: float) -> None:
     """Send a reply, or what its fault leaves of it."""
     data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
     if reply.lost == "garbled":
@@ -89,9 +89,17 @@ async def deliver(reply: Reply, send: Send, drip_seconds: float) -> None:
         await send({"type": "http.response.body", "body": data[: len(data) // 2], "more_body": True})
         return
     if reply.lost == "slow_drip":
-        step = len(data) // DRIPS
-        for start in range(0, DRIPS * step, step):
-            await send({"type": "http.response.body", "body": data[start : start + step], "more_body": True})
-            await asyncio.sleep(drip_seconds / DRIPS)
-        data = data[DRIPS * step :]
+        data = await _drip(data, receive, send, drip_seconds)
     await send({"type": "http.response.body", "body": data})
+
+
+async def _drip(data: bytes, receive: Receive, send: Send, seconds: float) -> bytes:
+    """Send nearly all of it, slowly, for as long as the client stays; gives back the rest."""
+    step, hung_up = len(data) // DRIPS, asyncio.ensure_future(receive())
+    for start in range(0, DRIPS * step, step):
+        await send({"type": "http.response.body", "body": data[start : start + step], "more_body": True})
+        await asyncio.wait([hung_up], timeout=seconds / DRIPS)
+        if hung_up.done():
+            break
+    hung_up.cancel()
+    return data[DRIPS * step :]
