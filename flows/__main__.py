@@ -12,7 +12,7 @@ from cyclopts import App, Parameter, validators
 
 from flows import wiring
 from lib import presets, store
-from lib.errors import TransientError, UserError
+from lib.errors import Stopped, TransientError, UserError
 
 app = App(
     name="storymill",
@@ -194,9 +194,12 @@ def down() -> None:
 
 
 def main() -> None:
-    """Run the command; a user's error is one message on stderr and exit code 1."""
+    """Run the command; a user's error is one message on stderr and exit code 1, a stop that was asked for is code 3."""
     try:
         app()
+    except Stopped as stop:
+        print(f"storymill: {stop}", file=sys.stderr)
+        sys.exit(3)
     except (UserError, TransientError, store.CorruptDataset) as error:
         print(f"storymill: {error}", file=sys.stderr)
         sys.exit(1)

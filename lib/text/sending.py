@@ -162,8 +162,8 @@ class _Run:
         if here != there:
             raise UserError(
                 f"batch {record.batch_id or record.key} with {lines:,} requests was handed over to "
-                f"{there or 'the default address'}, and now base_url is {here or 'the default address'}. Go on with the "
-                f"first to fetch it, or delete {record.path(root())} to give it up"
+                f"{there or 'the default address'}, and now base_url is {here or 'the default address'}. Go on with "
+                f"the first to fetch it, or delete {record.path(root())} to give it up"
             )
 
     def say(self, finished: int, line: str) -> None:

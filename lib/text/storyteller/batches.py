@@ -5,6 +5,7 @@ Out:  OpenAI's batch objects. A batch is in progress at the first look at it and
 """
 
 import json
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ class Batches:
 
     def __init__(self, answer: Callable[[dict[str, Any]], Reply], seed: int, mischief: Mischief) -> None:
         self._answer, self._seed, self._mischief = answer, seed, mischief
+        self._token = secrets.token_hex(4)  # ids of another server are never taken for ours
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
 
@@ -30,7 +32,7 @@ class Batches:
     def create(self, request: dict[str, Any]) -> dict[str, Any]:
         if request.get("input_file_id") not in self.files:
             raise BadRequest(f"found no file {request.get('input_file_id')!r}; upload it first")
-        batch_id = f"batch_{len(self.batches)}"
+        batch_id = f"batch_{self._token}_{len(self.batches)}"
         kept = {key: request.get(key) for key in ("input_file_id", "endpoint", "completion_window", "metadata")}
         ends = {"output_file_id": None, "error_file_id": None, "errors": None}
         named = {"id": batch_id, "object": "batch", "created_at": 0, "status": "validating"}
@@ -59,7 +61,7 @@ class Batches:
     def _finish(self, batch: dict[str, Any]) -> None:
         """Answer every line, or, where the batch expires, the first half of them."""
         lines = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
-        expired = happens(self._mischief.batch_expired, self._seed, "batch_expired", batch["id"])
+        expired = happens(self._mischief.batch_expired, self._seed, "batch_expired", len(self.batches))
         reached = len(lines) // 2 if expired else len(lines)
         outputs, errors = [], []
         for number, line in enumerate(lines):
@@ -75,6 +77,6 @@ class Batches:
             batch[name] = self._stored("".join(json.dumps(each) + "\n" for each in found).encode()) if found else None
 
     def _stored(self, data: bytes) -> str:
-        file_id = f"file-{len(self.files)}"
+        file_id = f"file-{self._token}-{len(self.files)}"
         self.files[file_id] = data
         return file_id
