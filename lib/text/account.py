@@ -14,12 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lib.store import digest
 from lib.text.budget import Budget, Price, worst_tokens
 from lib.text.ledger import IN_FLIGHT, Writer
 from lib.text.outcomes import Attempt
-
-UNNAMED = ("messages", "seed")  # what is no part of a request's settings
+from lib.text.teacher import UNNAMED, settings_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,8 @@ class Sent:
     tokens: int  # at most, in and out
     reserved: int  # micro-dollars
     price: Price
-    transport: str = "live"
+    transport: str
+    settings: str
 
 
 class Account:
@@ -56,10 +55,15 @@ class Account:
         payload: Mapping[str, Any],
         transport: str = "live",
         price: Price | None = None,
+        planned: Mapping[str, Any] | None = None,
     ) -> Sent:
-        """This attempt with what it can cost at most; `price` is that of an earlier run, which sent it."""
+        """This attempt with what it can cost at most.
+
+        `price` is that of an earlier run, which sent it; `planned` the payload before its format was stepped down.
+        """
         price, tokens = price or self.prices[transport], worst_tokens(payload)
-        return Sent(request_id, attempt, payload, sum(tokens), price.of(*tokens), price, transport)
+        settings = self._settings_of(planned or payload)
+        return Sent(request_id, attempt, payload, sum(tokens), price.of(*tokens), price, transport, settings)
 
     def intend(self, sent: Sent) -> None:
         """Write down that this goes out now; it was reserved before."""
@@ -95,7 +99,7 @@ class Account:
             "price_in": price.tokens_in,
             "price_cached": price.cached,
             "price_out": price.tokens_out,
-            "settings": self._settings_of(sent.payload),
+            "settings": sent.settings,
         }
         if attempt is None:
             return row
@@ -118,8 +122,3 @@ class Account:
         if text not in self._settings:
             self._settings[text] = settings_of(payload)
         return self._settings[text]
-
-
-def settings_of(payload: Mapping[str, Any]) -> str:
-    """A name for everything in a request but its messages and its seed: what its price per story depends on."""
-    return digest({key: value for key, value in payload.items() if key not in UNNAMED})[:12]

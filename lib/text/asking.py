@@ -97,7 +97,7 @@ class Asking:
     async def _try(self, job: Job) -> float | None:
         """Send once; seconds until the next try, None after the last answer."""
         payload = self._judge.formats.fitted(job.payload())
-        sent = self._account.priced(job.request.request_id, job.attempts + 1, payload)
+        sent = self._account.priced(job.request.request_id, job.attempts + 1, payload, planned=job.request.payload)
         await self._account.budget.reserve(sent.reserved)
         if not await self._may_go(sent.tokens):
             self._account.budget.settle(sent.reserved, 0)

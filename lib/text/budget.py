@@ -5,7 +5,8 @@ Out:  Price.cost of an attempt, worst_tokens of a request that has not gone out 
 
 Before a request goes out its worst case is reserved. spent + reserved never exceeds the limit, so the bill cannot,
 however many are in flight. Where the next one does not fit, it waits until those in flight settle (their true cost is
-less than their worst), and when nothing is in flight and it still does not fit, the run is at its end.
+less than their worst), and when nothing is in flight and it still does not fit, the run is at its end. An endpoint that
+bills more tokens than a prompt has bytes, or a longer reply than max_tokens, breaks the bound: its ledger rows show it.
 """
 
 import asyncio
@@ -78,10 +79,15 @@ def microdollars(dollars: float) -> int:
 
 def worst_tokens(payload: Mapping[str, Any]) -> tuple[int, int]:
     """Upper bounds of a chat request's prompt tokens and completion tokens."""
-    rest = {key: value for key, value in payload.items() if key in ("response_format", "tools")}
-    size = sum(len(json.dumps(each, ensure_ascii=False).encode()) for each in [*payload["messages"], *rest.values()])
+    size = sum(map(_bytes, (message.get("content") for message in payload["messages"])))
+    size += sum(_bytes(payload[key]) for key in ("response_format", "tools") if key in payload)
     longest = payload.get("max_completion_tokens") or payload.get("max_tokens") or 0
     return size + FRAME_TOKENS * (1 + len(payload["messages"])), longest * (payload.get("n") or 1)
+
+
+def _bytes(value: Any) -> int:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return len(text.encode("utf-8", "backslashreplace"))
 
 
 class Exhausted(Stopped):

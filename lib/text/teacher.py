@@ -13,7 +13,7 @@ log.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -28,6 +28,7 @@ from lib.text.replies import Fault
 from lib.text.storyteller import HARMLESS, MODEL, Mischief, running
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+UNNAMED = ("messages", "seed")  # what is no part of a request's settings
 OPENAI_URL = "https://api.openai.com/v1"
 Key = Callable[[], str]
 
@@ -117,6 +118,11 @@ class Names:
         request_id = digest([asked, self._seen[asked]])[:20]
         self._seen[asked] += 1
         return request_id
+
+
+def settings_of(payload: Mapping[str, Any]) -> str:
+    """A name for everything in a request but its messages and its seed: what its price per story depends on."""
+    return digest({key: value for key, value in payload.items() if key not in UNNAMED})[:12]
 
 
 def answered(
