@@ -1,5 +1,7 @@
 """What `storymill plan` says about money before anything is sent, and what its pilot sends."""
 
+import re
+
 import pytest
 
 from lib.errors import Stopped
@@ -35,9 +37,7 @@ def test_the_pilot_is_kept_and_the_estimate_holds_what_the_rest_then_costs():
         build(config)
         rest = (ask(SPENT)[0] - pilot) / 1e6
         assert stats(base_url)["answered_again"] == 0
-    low, high = (
-        float(each.strip(" $()")) for each in text.split("live")[1].split("95 %:")[1].split(")")[0].split("to")
-    )
+    low, high = map(float, re.search(r"live .*95 %: \$([\d.]+) to \$([\d.]+)", text).groups())
     assert low < rest < high < 2 * low
     assert "40 of 200 requests are answered" in text and "judging by 40 answered ones" in text
     assert 1.0 < float(text.split("attempts")[1].split()[0]) < 2.0
