@@ -1,6 +1,5 @@
 """The storyteller: stories that hold what was asked, no two alike; a server that misbehaves only when told."""
 
-import http.client
 import json
 import re
 import signal
@@ -348,7 +347,7 @@ def symptoms(client: openai.OpenAI) -> str:
     except urllib.error.HTTPError as error:
         with error:
             return {503: "unavailable"}[error.code]
-    except http.client.IncompleteRead:
+    if len(data) < int(answer.headers["content-length"]):
         return "cut"
     if len(data) > 4_000_000:
         return "oversized"
