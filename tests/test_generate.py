@@ -410,6 +410,11 @@ def test_the_key_is_nowhere_below_the_data_folder(data_root):
         {"temperature": 3},
         {"modle": "x"},
         {"teacher": "openai", "model": "m", "mischief": {"refusal": 0.1}},
+        {"teacher": "openai", "model": "m", "budget": 5.0},
+        {"budget": -1.0},
+        {"requests_per_minute": 0},
+        {"batch_requests": 60_000},
+        {"transport": "pigeon"},
     ],
 )
 def test_impossible_configs_are_refused(wrong):

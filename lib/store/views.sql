@@ -65,11 +65,12 @@ create view pieces as from tokenizer_pieces;
 
 create view costs as
 select model, status, count(*) as attempts, count(distinct request_id) as requests,
-       sum(tokens_in) as tokens_in, sum(tokens_out) as tokens_out,
-       sum(cost_microdollars) as cost_microdollars, sum(cost_microdollars) / 1e6 as dollars,
-       avg(latency_ms) as mean_latency_ms
+       sum(tokens_in) as tokens_in, sum(tokens_out) as tokens_out, sum(tokens_cached) as tokens_cached,
+       sum(cost_microdollars) as cost_microdollars, -- and where nobody knows the cost, the most that it can have been:
+       sum(coalesce(cost_microdollars, reserved_microdollars)) as spent_microdollars, spent_microdollars / 1e6 as dollars,
+       avg(latency_ms) as mean_latency_ms, transport
 from requests
-group by model, status;
+group by model, status, transport;
 
 create view train_steps as
 select 'pretrain' as stage, steps.*, tokens_per_s, mfu, seconds
