@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 
 from lib.model import guards, heldout, outcome, reinforce, rollouts
 from lib.model.aligning import Aligning
-from lib.model.batches import Batch
+from lib.model.batches import Batch, Batches
 from lib.model.checkpoint import LOG, Checkpoints, Log, set_weights
 from lib.model.network import Llama
 from lib.model.rewards import Rewards, Scores
@@ -43,7 +44,7 @@ class Run:
     rewards: Rewards
     prompts: Sequence[str]
     held_out: Sequence[str]
-    val: Sequence[Batch]
+    val: Batches
     dtype: torch.dtype
     optimizer: torch.optim.Optimizer = field(init=False)
     checkpoints: Checkpoints = field(init=False)
@@ -54,6 +55,10 @@ class Run:
     best_update: int = 0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     stopped: str = ""
+
+    @cached_property
+    def val_batches(self) -> list[Batch]:
+        return self.val.in_order()
 
 
 def train(run: Run) -> None:
@@ -194,7 +199,7 @@ def look(run: Run, update: int) -> dict[str, float | None]:
     """Answer the held-out prompts, always with the same random numbers; keep the best, stop on a breach."""
     written = run.writer.write(Sampler(run.policy), run.held_out, seed=run.config.seed)
     scores = judge(run, written)
-    val = heldout.val_loss(run.policy, run.val, run.dtype)
+    val = heldout.val_loss(run.policy, run.val_batches)
     run.log.add("evals", step=update + 1, split="val", **val)
     now = health(run, written, scores, val["bits_per_byte"])
     run.start = run.start or now

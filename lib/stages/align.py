@@ -2,7 +2,8 @@
 
 In:   model (instruct), stories (split: the summaries are the prompts), tokens (natural, for held-out bits per byte),
       the tokenizer of all three
-Out:  the model as before; rollouts (one row a story written), updates (one a gradient step), evals
+Out:  the model as before; rollouts (one row a story written), updates (one a gradient step), evals,
+      scored (the val stories that evals are of)
 Prompts are "Write " + the summaries of train rows; held-out ones those of val rows that no train row has. The facts
 reward_before and reward_after are of the held-out prompts, with the same random numbers, before and of the kept model.
 """
@@ -20,7 +21,7 @@ from lib.model.shape import PROJECTIONS
 from lib.store import Dataset, Draft, Stage
 from lib.text.template import Template, instruction
 
-STAGE = Stage("align", 1)
+STAGE = Stage("align", 2)
 LORA_DROPOUT = 0.0  # roll-outs are drawn without dropout: with it, the gradient would be that of another policy
 
 
@@ -62,7 +63,7 @@ def align(
             rewards=Rewards(config.rewards, concept=config.concept),
             prompts=prompts,
             held_out=held_out,
-            val=heldout.val_batches(tokens, template, config.eval_stories, policy.shape.max_length),
+            val=heldout.val_stories(tokens, template, config.eval_stories, policy.shape.max_length),
             dtype=compute.pick_dtype(config.precision, device),
         )
     )

@@ -1,7 +1,8 @@
 """Evaluate: base, instruct and aligned model on the same held-out stories and the same prompts.
 
 In:   base, instruct, aligned (models), stories (split), tokenizer
-Out:  story_loss   nats and bits per byte of each held-out story under each model
+Out:  story_loss   nats and bits per byte of each held-out story under each model: with nothing before it, and (asked_…)
+                   behind its instruction, as instruct and align measure it
       samples      what each model writes for the 25 openings and for held-out instructions
       grades       of each sample, by lib/text/rubric.py: a stand-in that counts, named as such in every row
       metrics      one number per model and metric; the model `reference` is the held-out stories themselves, the most
@@ -22,7 +23,7 @@ from lib.model.metrics import METRICS, Prompt, concept_rewards, loss_metrics, sa
 from lib.store import Config, Dataset, Draft, Stage
 from lib.text.openings import OPENINGS
 
-STAGE = Stage("evaluate", 1)
+STAGE = Stage("evaluate", 2)
 REFERENCE = "reference"
 
 
@@ -106,6 +107,7 @@ def score(name: str, network: Any, held: pa.Table, template: Any) -> list[dict[s
     texts = held["text"].to_pylist()
     documents = [template.training("pretrain", "", text)[0] for text in texts]
     losses = story_losses(network, documents, [len(text.encode()) for text in texts])
+    asked = score_asked(network, held, template)
     return [
         {
             "story_id": story_id,
@@ -114,9 +116,29 @@ def score(name: str, network: Any, held: pa.Table, template: Any) -> list[dict[s
             "tokens": loss.tokens,
             "bytes": loss.bytes,
             "bits_per_byte": loss.bits_per_byte,
+            "asked_nats": asked[story_id].nats if story_id in asked else None,
+            "asked_tokens": asked[story_id].tokens if story_id in asked else None,
         }
         for story_id, loss in zip(held["story_id"].to_pylist(), losses, strict=True)
     ]
+
+
+def score_asked(network: Any, held: pa.Table, template: Any) -> dict[str, Any]:
+    """The loss of each story that has a summary, given the instruction that asks for it."""
+    from lib.model.inputs import lead_of
+    from lib.model.scoring import story_losses
+    from lib.text.template import instruction
+
+    lead = lead_of(template, "natural")
+    rows = [row for row in held.select(["story_id", "text", "summary"]).to_pylist() if (row["summary"] or "").strip()]
+    sequences = [template.training("natural", instruction(row["summary"]), row["text"]) for row in rows]
+    losses = story_losses(
+        network,
+        [lead + ids for ids, _ in sequences],
+        [len(row["text"].encode()) for row in rows],
+        [len(lead) + num_prompt + 1 for _, num_prompt in sequences],  # the BOS behind the prompt is given, too
+    )
+    return {row["story_id"]: loss for row, loss in zip(rows, losses, strict=True)}
 
 
 def answer(

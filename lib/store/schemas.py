@@ -42,6 +42,8 @@ EVALS = pa.schema(
         "bytes": LONG,
     }
 )
+SCORED = pa.schema({"story_id": STRING})  # the held-out stories that `evals` are of
+SEEN = pa.schema({"step": INT, "row": INT, "story_id": STRING})  # step 1 is the first, as in train_steps
 SPEED = pa.schema({"step": INT, "tokens_per_s": DOUBLE, "mfu": DOUBLE, "seconds": DOUBLE})
 TOKENS = pa.schema(
     {
@@ -86,7 +88,16 @@ UPDATES = pa.schema(
     }
 )
 STORY_LOSS = pa.schema(
-    {"story_id": STRING, "model": STRING, "nats": DOUBLE, "tokens": INT, "bytes": INT, "bits_per_byte": DOUBLE}
+    {
+        "story_id": STRING,
+        "model": STRING,
+        "nats": DOUBLE,
+        "tokens": INT,
+        "bytes": INT,
+        "bits_per_byte": DOUBLE,
+        "asked_nats": DOUBLE,  # behind its instruction; null where the story has no summary
+        "asked_tokens": INT,  # fewer than `tokens` where instruction and story do not fit one row
+    }
 )
 SAMPLES = pa.schema(
     {
@@ -129,13 +140,18 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("tokens", "_dropped"): pa.schema({"story_id": STRING, "reason": STRING, "detail": STRING}),
     ("pretrain", "train_steps"): TRAIN_STEPS,
     ("pretrain", "evals"): EVALS,
+    ("pretrain", "scored"): SCORED,
+    ("pretrain", "seen"): SEEN,
     ("pretrain", "speed"): SPEED,
     ("instruct", "train_steps"): TRAIN_STEPS,
     ("instruct", "evals"): EVALS,
+    ("instruct", "scored"): SCORED,
+    ("instruct", "seen"): SEEN,
     ("instruct", "speed"): SPEED,
     ("align", "rollouts"): ROLLOUTS,
     ("align", "updates"): UPDATES,
     ("align", "evals"): EVALS,
+    ("align", "scored"): SCORED,
     ("align", "speed"): SPEED,
     ("evaluate", "story_loss"): STORY_LOSS,
     ("evaluate", "samples"): SAMPLES,
