@@ -1,7 +1,8 @@
 """Split: give every story a side (train, val, test), and refuse training stories that give an evaluation away.
 
 In:   deduplicated stories
-Out:  the same rows + `split`; facts: rows by side, contaminated rows that were waived
+Out:  the same rows + `split`; words: in how many stories of each side each word stands; facts: rows by side,
+      contaminated rows that were waived
 Relies on `cluster_id`: a side is a hash of it, so all of a cluster is on one side and more stories move no older one.
 
 A side that the source fills itself (`given_split`: held-out text) is not drawn from the other stories.
@@ -19,10 +20,11 @@ from pydantic import Field
 
 from lib.errors import UserError
 from lib.store import Config, Dataset, Draft, PartResult, Stage
+from lib.text.counting import word_counts
 from lib.text.openings import OPENINGS
 from lib.text.template import instruction
 
-STAGE = Stage("split", 1)
+STAGE = Stage("split", 2)
 NGRAM = 13  # words; the usual length for contamination checks since GPT-3 (arXiv 2005.14165, appendix C)
 HELD_OUT = ("val", "test")
 
@@ -53,7 +55,9 @@ def split(draft: Draft, config: SplitConfig, *, stories: Dataset) -> None:
 
 def _split_part(table: pa.Table, n: int, limits: tuple[float, float]) -> PartResult:
     rows = table.append_column("split", pa.array(_sides(table, limits), pa.string()))
-    return PartResult({f"part-{n:05d}.parquet": rows}, rows_in=len(table), rows_out=len(table))
+    counts = word_counts(rows["text"], rows["split"])
+    files = {f"part-{n:05d}.parquet": rows, f"_words/words-{n:05d}.parquet": counts}
+    return PartResult(files, rows_in=len(table), rows_out=len(table))
 
 
 def _draws(cluster_ids: pa.ChunkedArray) -> np.ndarray:

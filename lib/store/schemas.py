@@ -31,6 +31,16 @@ RAW = pa.schema(
 CLEAN = _extend(RAW, words=INT, chars=INT)
 DEDUP = _extend(CLEAN, cluster_id=STRING)
 SPLIT = _extend(DEDUP, split=STRING)
+WORDS = pa.schema(
+    {
+        "word": STRING,
+        "stem": STRING,
+        "split": STRING,
+        "uses": LONG,
+        "stories": LONG,  # that hold this form
+        "stem_stories": LONG,  # each story once per stem, at one of its forms: sums to those that hold any form
+    }
+)
 TRAIN_STEPS = pa.schema({"step": INT, "tokens": LONG, "loss": DOUBLE, "lr": DOUBLE, "grad_norm": DOUBLE})
 EVALS = pa.schema(
     {
@@ -57,6 +67,7 @@ TOKENS = pa.schema(
         "layout": STRING,
     }
 )
+SPELLING = pa.schema({"word": STRING, "pieces": pa.list_(STRING)})  # of every word in the stories
 PIECES = pa.schema({"piece_id": INT, "piece": STRING, "score": FLOAT, "kind": STRING})
 ROLLOUTS = pa.schema(
     {
@@ -135,7 +146,9 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("dedup", "part"): DEDUP,
     ("dedup", "_dropped"): _extend(DEDUP, reason=STRING, kept_id=STRING, similarity=FLOAT),
     ("split", "part"): SPLIT,
+    ("split", "words"): WORDS,
     ("tokenizer", "pieces"): PIECES,
+    ("tokenizer", "spelling"): SPELLING,
     ("tokens", "part"): TOKENS,
     ("tokens", "_dropped"): pa.schema({"story_id": STRING, "reason": STRING, "detail": STRING}),
     ("pretrain", "train_steps"): TRAIN_STEPS,
