@@ -1,7 +1,8 @@
 """Tokenizer: learn the vocabulary from the training stories, and from nothing else.
 
 In:   split stories
-Out:  tokenizer.model (SentencePiece BPE), pieces; spelling: the pieces of every word in the stories; facts bytes_per_token (on val), vocab_size, digest
+Out:  tokenizer.model (SentencePiece BPE), pieces; spelling: the pieces of every word in the stories;
+      facts bytes_per_token (on val), vocab_size, digest
 Relies on lib/text/tokenizer.py for the flags that make it lossless.
 """
 
