@@ -9,7 +9,8 @@ import time
 from flows import server
 from lib import stages, store
 from lib.errors import TransientError, UserError
-from lib.presets import Chain
+from lib.presets import Chain, StoriesConfig, with_overrides
+from lib.store import Dataset
 
 POOL = "storymill"
 
@@ -19,6 +20,54 @@ def run(config: Chain, more: int | None = None) -> None:
     started = time.monotonic()
     if config.ingest:
         stages.external("ingest", config.ingest)  # a missing file is said before anything is started
+    page = start()
+    from flows.nightly import nightly  # Prefect reads its settings on import: after the server is known
+    from lib.web import terminal
+
+    say_errors_once()
+    made = nightly(config, more)
+    terminal.show_summary(made, seconds=time.monotonic() - started, page=page)
+
+
+def generate(config: Chain, more: int | None = None) -> None:
+    """The stories alone: asked for, cleaned, without duplicates, split."""
+    start()
+    made = _stories(config, more)
+    from lib.web import terminal
+
+    terminal.render_summary(made)
+
+
+def generate_thin(config: Chain, question: str, count: int | None = None) -> None:
+    """Ask for stories on what is thin in `question`; coverage before and after, and how later runs keep them."""
+    from lib.web import coverage, terminal, thin
+
+    if config.ingest:
+        raise UserError("--thin asks a teacher for stories: leave out --stories")
+    before = coverage.coverage(store.connect(), question)
+    start()
+    from flows.run import grown  # Prefect reads its settings on import
+
+    so_far = grown(config, 0)
+    plan = thin.with_extras(so_far.generate.plan, before, count)
+    coverage.show(before)
+    print(f"\n{thin.told(so_far.generate.plan, plan)}\n", flush=True)
+    made = _stories(with_overrides(so_far, {"generate": {"plan": plan.model_dump()}}))
+    terminal.render_summary(made)
+    coverage.show(coverage.coverage(store.connect(), question))
+    print(f"\n--more 0 keeps them in a run, and so do these flags:\n{thin.flags(plan)}")
+
+
+def _stories(config: Chain, more: int | None = None) -> dict[str, Dataset]:
+    """The flow `stories` with the chain's own settings. Prefect reads its settings on import: after the server is known."""
+    from flows.stories import stories
+
+    say_errors_once()
+    return stories(StoriesConfig(**{name: getattr(config, name) for name in StoriesConfig.model_fields}), more)
+
+
+def start() -> str:
+    """A server that runs, and what Prefect prints of a flow in the house's form; the address of its page."""
     page = server.ensure()
     os.environ.setdefault(
         "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT", "%(asctime)s  %(task_run_name)-15s %(message)s"
@@ -29,13 +78,7 @@ def run(config: Chain, more: int | None = None) -> None:
     os.environ.setdefault("PREFECT_LOGGING_FORMATTERS_STANDARD_DATEFMT", "%H:%M:%S")
     login = f"   log in with {server.login()}" if server.login() else ""
     print(f"Prefect's page: {page}{login}\ndata folder:    {store.root()}\n", flush=True)
-
-    from flows.nightly import nightly  # Prefect reads its settings on import: after the server is known
-    from lib.web import terminal
-
-    say_errors_once()
-    made = nightly(config, more)
-    terminal.show_summary(made, seconds=time.monotonic() - started, page=page)
+    return page
 
 
 def say_errors_once() -> None:

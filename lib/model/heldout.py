@@ -1,8 +1,8 @@
 """Held-out loss: nats per token and bits per byte of val stories, for pretraining, instructions and alignment alike.
 
 In:   tokens, a Template; a network
-Out:  val stories as batches; the loss on them, in float32 whatever the training computes in; and which stories it is of,
-      a table by which SQL finds the same sum again in evaluate's story_loss
+Out:  val stories as batches; the loss on them, in float32 whatever the training computes in; and which stories it is
+      of, a table by which SQL finds the same sum again in evaluate's story_loss
 """
 
 import math

@@ -2,8 +2,9 @@
 
 In:   a Run (lib/model/alignment.py) that is done
 Out:  rollouts, updates, evals, scored, _record/speed; facts: reward_before and _after on the held-out prompts, and so
-      each part of the reward (concept_before, …); kl (nats per token, of the kept model's update); val_bits_per_byte_before and
-      _after; health_before and _after (what the guards saw); kept_update; stopped (why, or empty)
+      each part of the reward (concept_before, …); kl (nats per token, of the kept model's update);
+      val_bits_per_byte_before and _after; health_before and _after (what the guards saw); kept_update; stopped (why, or
+      empty)
 """
 
 from dataclasses import asdict

@@ -64,7 +64,7 @@ def planned(config: GenerateConfig) -> Iterator[Asked]:
     settings = config.settings() | ({"response_format": shape} if shape else {})
     names = Names(config)
     settled = partial(_settled, reasks=config.reasks)
-    for ask in prompts.asks(config.plan, 0, config.plan.count):
+    for ask in prompts.asks(config.plan):
         payload = settings | {"messages": prompts.messages(ask)}
         yield Asked(ask, Request(names.name(payload), payload, replies.fault_in, settled))
 

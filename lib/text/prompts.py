@@ -10,14 +10,15 @@ Relies on: data/words/*.txt. The design is TinyStories' (arXiv 2305.07759 sectio
 import functools
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from lib.errors import UserError
-from lib.store import Config
+from lib.store import Config, digest
+from lib.text.extras import Extra, place
 
 WORDS = Path(__file__).parents[2] / "data" / "words"
 FEATURES = ("dialogue", "plot twist", "bad ending", "moral value", "foreshadowing", "conflict")
@@ -54,6 +55,7 @@ class PromptPlan(Config):
     nouns: str = Field("nouns", description="word list, as for verbs")
     adjectives: str = Field("adjectives", description="word list, as for verbs")
     features: float = Field(0.3, ge=0.0, le=1.0, description="how likely each of the six features is")
+    extra: tuple[Extra, ...] = Field((), description="further asks, about what the stories hold too little of")
     words_digest: str = Field("", description="digest of the word lists; filled in: other words are another plan")
 
     @model_validator(mode="after")
@@ -68,6 +70,11 @@ class PromptPlan(Config):
         object.__setattr__(self, "words_digest", found)  # frozen for everybody else
         return self
 
+    @property
+    def total(self) -> int:
+        """All asks: the plan's own and the extra ones."""
+        return self.count + sum(each.count for each in self.extra)
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -78,11 +85,22 @@ class Ask:
     noun: str
     adjective: str
     features: tuple[str, ...]
+    about: str = ""
 
 
 def asks(plan: PromptPlan, start: int = 0, stop: int | None = None) -> list[Ask]:
-    """Asks number `start` to `stop` (default: the plan's count), the last one not included."""
-    return [_ask(plan, index) for index in range(start, plan.count if stop is None else stop)]
+    """Asks number `start` to `stop` (default: all of them), the last one not included."""
+    return [_placed(plan, index) for index in range(start, plan.total if stop is None else stop)]
+
+
+def _placed(plan: PromptPlan, index: int) -> Ask:
+    """Ask number `index`: one of the plan's own, or one of an extra, whose other words are dealt by another seed."""
+    extra, number = place(plan.extra, plan.count, index)
+    if extra is None:
+        return replace(_ask(plan, number), index=index)
+    fixed = {kind: word for kind in ("verb", "noun", "adjective") if (word := getattr(extra, kind))}
+    seed = int(digest([plan.seed, extra.after, extra.about, fixed])[:12], 16)
+    return replace(_ask(plan.model_copy(update={"seed": seed}), number), index=index, about=extra.about, **fixed)
 
 
 def _ask(plan: PromptPlan, index: int) -> Ask:
@@ -124,9 +142,10 @@ def _read_words(path: Path, changed: int) -> tuple[str, ...]:
 def messages(ask: Ask) -> list[dict[str, str]]:
     """The chat messages that ask for this story and its summary."""
     wanted = f" Give the story {_joined(ask.features)}." if ask.features else ""
+    about = f" Let the story be about {ask.about}." if ask.about else ""
     text = (
         "Tell a short story in two to five paragraphs, about 130 words long, that a three-year-old understands. "
-        f'Use the verb "{ask.verb}", the noun "{ask.noun}" and the adjective "{ask.adjective}" in it.{wanted} '
+        f'Use the verb "{ask.verb}", the noun "{ask.noun}" and the adjective "{ask.adjective}" in it.{about}{wanted} '
         'Then sum the story up in one sentence that begins with "a story about" and names who it is about. '
         'Answer with JSON that has two fields, "story" and "summary".'
     )

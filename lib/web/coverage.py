@@ -99,6 +99,15 @@ def coverage(
     return Coverage(question, total, words, at_least, nearest, threshold, _whole(words, at_least[-1]))
 
 
+def picture(found: Coverage) -> bytes:
+    """Stories for each word and for all together, beside what covers them, as PNG."""
+    from lib.web import plots
+
+    counts = {word.word: word.stories for word in found.words} | {"all together": found.together}
+    marks = {word.word: found.threshold for word in found.words} | {"all together": COVERED_TOGETHER}
+    return plots.marked_bars(counts, marks, x="training stories; the stroke: from here on covered")
+
+
 def show(found: Coverage) -> None:
     """To the terminal."""
     from lib.web.terminal import render_coverage
@@ -148,18 +157,16 @@ def _together(con: duckdb.DuckDBPyConnection, forms: Mapping[str, Sequence[str]]
     """Which stems stand together in training stories: one pass over the texts, in which each stem is looked for."""
     if not forms:
         return []
-    holds, values = [], []
-    for words in forms.values():
-        # The plain look for what all forms begin with spares most texts the expression, which is ten times as slow.
-        start = os.path.commonprefix(list(words))
-        holds.append("contains(told, ?) and regexp_matches(told, ?)")
-        values += [start, f"(?:^|[^a-z])(?:{'|'.join(words)})(?:[^a-z]|$)"]
-    columns = ", ".join(f"{each} as held_{n}" for n, each in enumerate(holds))
+    # The plain look for what all forms begin with spares most texts the expression. Nested like this, DuckDB makes the
+    # lower case of a text once: 46,000 stories and three words take 0.11 s of one core, in one `and` each 0.29 s.
+    starts = [os.path.commonprefix(list(words)) for words in forms.values()]
+    patterns = [f"(?:^|[^a-z])(?:{'|'.join(words)})(?:[^a-z]|$)" for words in forms.values()]
+    may = ", ".join(f"contains(told, ?) as may_{n}" for n in range(len(forms)))
+    holds = ", ".join(f"case when may_{n} then regexp_matches(told, ?) else false end" for n in range(len(forms)))
+    told = "select story_id, lower(text) as told from stories where split = 'train'"
     rows = con.execute(
-        f"select {', '.join(f'held_{n}' for n in range(len(holds)))}, count(*), min(story_id, {NUM_NEAREST}) "
-        f"from (select story_id, {columns} from (select story_id, lower(text) as told from stories where split = 'train')) "
-        "group by all",
-        values,
+        f"select {holds}, count(*), min(story_id, {NUM_NEAREST}) from (select *, {may} from ({told})) group by all",
+        [*patterns, *starts],
     ).fetchall()
     roots = list(forms)
     return [
@@ -175,19 +182,14 @@ def _nearest(
     """The stories that hold most of the question, a rare word weighing more: ln((N + 1) / (n + 1)) each."""
     rarity = {root: math.log((total + 1) / (counts.get(root, 0) + 1)) + 1e-9 for root in stems}
     whole = sum(rarity.values())
-    best = sorted(
-        (
-            (-sum(rarity[root] for root in each.roots) / whole, story_id, each)
-            for each in groups
-            for story_id in each.first
-        ),
-        key=lambda found: found[:2],
-    )[:NUM_NEAREST]
+    weight = {each.roots: sum(rarity[root] for root in each.roots) / whole for each in groups}
+    ranked = sorted((-weight[each.roots], story_id, each.roots) for each in groups for story_id in each.first)
+    best = ranked[:NUM_NEAREST]
     ids = [story_id for _, story_id, _ in best]
     texts = dict(con.execute("select story_id, text from stories where list_contains(?, story_id)", [ids]).fetchall())
     return tuple(
-        Near(story_id, tuple(stems[root] for root in stems if root in each.roots), -weight, texts[story_id])
-        for weight, story_id, each in best
+        Near(story_id, tuple(stems[root] for root in stems if root in roots), weight[roots], texts[story_id])
+        for _, story_id, roots in best
     )
 
 
