@@ -59,8 +59,8 @@ def generate_thin(config: Chain, question: str, count: int | None = None) -> Non
 
 
 def _stories(config: Chain, more: int | None = None) -> dict[str, Dataset]:
-    """The flow `stories` with the chain's own settings. Prefect reads its settings on import: after the server is known."""
-    from flows.stories import stories
+    """The flow `stories` with the chain's own settings."""
+    from flows.stories import stories  # Prefect reads its settings on import: after the server is known
 
     say_errors_once()
     return stories(StoriesConfig(**{name: getattr(config, name) for name in StoriesConfig.model_fields}), more)

@@ -27,15 +27,14 @@ def with_extras(plan: PromptPlan, found: Coverage, count: int | None = None) -> 
         raise UserError(f"the stories cover {found.question!r} already: nothing is thin, so nothing was asked for")
     kinds = {word.word: kind_of(word.word, plan) for word in found.words}
     question = words_by_kind(found, kinds)
-    wanted: dict[
-        tuple[tuple[str, str], ...], int
-    ] = {}  # words of an ask -> how many; "cross" and "troll" may share one
+    wanted: dict[str, tuple[dict[str, str], int]] = {}  # two thin words may share one ask: "cross" and "troll"
     for word in short:
-        words = tuple(sorted((question | dict([kinds[word.word]])).items()))
+        words = question | dict([kinds[word.word]])
         lacks = math.ceil(SPARE * (found.threshold - word.stories))
-        wanted[words] = max(wanted.get(words, 0), count or lacks)
-    wanted = wanted or {tuple(question.items()): count or NUM_TOGETHER}
-    extras = [Extra(count=n, after=plan.count, about=found.question, **dict(words)) for words, n in wanted.items()]
+        known = wanted.get(str(words), ({}, 0))[1]
+        wanted[str(words)] = words, max(known, count or lacks)
+    blocks = list(wanted.values()) or [(question, count or NUM_TOGETHER)]
+    extras = [Extra(count=number, after=plan.count, about=found.question, **words) for words, number in blocks]
     return plan.model_copy(update={"extra": (*plan.extra, *extras)})
 
 
