@@ -3,27 +3,24 @@
 -- Kept stories with the size of their cluster, which grows while the files stay as they are.
 alter view dedup rename to dedup_kept;
 
-create view clusters as
-select cluster_id, count(*) as cluster_size, first(text) filter (kept) as kept_text,
-       list(story_id order by similarity desc, story_id) as members, min(similarity) as least_similarity
-from (
-    select cluster_id, story_id, text, true as kept, 1.0::float as similarity from dedup_kept
-    union all
-    select cluster_id, story_id, text, false, similarity from dedup_dropped
-)
+-- One story of each cluster is kept; the others were dropped for it. (A join, not a group over all texts: at 2,000,000
+-- stories that is 1 s instead of 7.)
+create view twins as
+select cluster_id, count(*) as num_dropped, list(story_id order by similarity desc, story_id) as dropped_ids,
+       min(similarity) as least_similarity
+from dedup_dropped
 group by cluster_id;
 
--- One story of each cluster is kept: its size is that one and those that were dropped for it.
-create view cluster_sizes as
-select cluster_id, count(*) as num_dropped from dedup_dropped group by cluster_id;
+create view clusters as
+select cluster_id, 1 + coalesce(num_dropped, 0) as cluster_size, text as kept_text,
+       list_prepend(story_id, coalesce(dropped_ids, [])) as members, coalesce(least_similarity, 1.0) as least_similarity
+from dedup_kept left join twins using (cluster_id);
 
 create view dedup as
-select kept.*, 1 + coalesce(num_dropped, 0) as cluster_size
-from dedup_kept as kept left join cluster_sizes using (cluster_id);
+select kept.*, 1 + coalesce(num_dropped, 0) as cluster_size from dedup_kept as kept left join twins using (cluster_id);
 
 create view stories as
-select split.*, 1 + coalesce(num_dropped, 0) as cluster_size
-from split left join cluster_sizes using (cluster_id);
+select split.*, 1 + coalesce(num_dropped, 0) as cluster_size from split left join twins using (cluster_id);
 
 create view drops as
 select 'generate' as stage, story_id, reason, detail, text from generate_dropped
@@ -142,9 +139,9 @@ left join (
 left join (select * from drops where stage <> 'tokens') as gone using (story_id)
 left join stories using (story_id)
 left join (select * from tokens where layout = 'pretrain') as place using (story_id)
-left join (select story_id, list(step order by step) as steps from pretrain_seen group by story_id) as base_steps
+left join (select story_id, list_sort(list(step)) as steps from pretrain_seen group by story_id) as base_steps
     using (story_id)
-left join (select story_id, list(step order by step) as steps from instruct_seen group by story_id) as instruct_steps
+left join (select story_id, list_sort(list(step)) as steps from instruct_seen group by story_id) as instruct_steps
     using (story_id)
 left join (
     pivot (select story_id, model, bits_per_byte from story_loss) on model in ('base', 'instruct', 'aligned')

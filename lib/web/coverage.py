@@ -138,8 +138,8 @@ class Counted:
 def _counted(con: duckdb.DuckDBPyConnection, stems: Sequence[str]) -> dict[str, Counted]:
     rows = con.execute(
         "select stem, stem_stories, label, list(word order by train_stories desc, word) from coverage "
-        "where list_contains(?, stem) and train_stories > 0 group by all",
-        [stems],
+        f"where stem in ({_marks(stems)}) and train_stories > 0 group by all",
+        list(stems),
     ).fetchall()
     return {root: Counted(stories, label, tuple(forms)) for root, stories, label, forms in rows}
 
@@ -186,11 +186,17 @@ def _nearest(
     ranked = sorted((-weight[each.roots], story_id, each.roots) for each in groups for story_id in each.first)
     best = ranked[:NUM_NEAREST]
     ids = [story_id for _, story_id, _ in best]
-    texts = dict(con.execute("select story_id, text from stories where list_contains(?, story_id)", [ids]).fetchall())
+    query = f"select story_id, text from stories where story_id in ({_marks(ids)})"
+    texts = dict(con.execute(query, ids).fetchall()) if ids else {}
     return tuple(
         Near(story_id, tuple(stems[root] for root in stems if root in roots), weight[roots], texts[story_id])
         for _, story_id, roots in best
     )
+
+
+def _marks(values: Sequence[str]) -> str:
+    """A list of parameters: DuckDB looks only where they can be, which it does not for list_contains."""
+    return ", ".join("?" * len(values))
 
 
 def _whole(words: tuple[Word, ...], together: int) -> str:
