@@ -73,6 +73,7 @@ ROLLOUTS = pa.schema(
     {
         "update": INT,
         "prompt": STRING,
+        "story_id": STRING,  # the first training story whose summary the prompt is
         "text": STRING,
         "reward": DOUBLE,
         "concept": DOUBLE,  # cosine with the concept; null where that reward is off

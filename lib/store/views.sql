@@ -155,9 +155,9 @@ from manifests, json_each(inputs);
 
 -- Every story the model wrote while it was aligned: its reward, who wrote it, and what that model had learnt from.
 create view rollouts as
-select r.*, a.name as align, 'instruct/' || m.from_name || ', ' || (r.update - 1) || ' updates on' as written_by,
-       m.from_name as instruct, b.from_name as pretrain, t.from_name as tokens, s.from_name as split,
-       p.from_name as tokenizer
+select r.*, 'instruct/' || m.from_name || ', ' || (r.update - 1) || ' updates on' as written_by,
+       a.name as align_dataset, m.from_name as instruct_dataset, b.from_name as pretrain_dataset,
+       t.from_name as tokens_dataset, s.from_name as split_dataset, p.from_name as tokenizer_dataset
 from align_rollouts as r
 left join manifests as a on a.stage = 'align' and a.shown
 left join parents as m on m.stage = 'align' and m.name = a.name and m.input = 'model'
