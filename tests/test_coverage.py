@@ -56,6 +56,11 @@ def test_words_are_counted_by_stem_in_training_stories_alone(con):
     assert set(found.words[1].forms) == {"crossed", "cross", "crossing"}
 
 
+def test_a_story_with_two_forms_of_a_word_counts_once():
+    (word,) = coverage(stories("The boy saw boys.", "Boys ran."), "a boy").words
+    assert (word.stories, word.forms) == (2, ("boys", "boy"))
+
+
 def test_labels_follow_their_thresholds(con):
     found = coverage(con, BRIDGE + " and a zeppelin")
     labels = {word.word: word.label for word in found.words}

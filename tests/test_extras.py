@@ -44,6 +44,7 @@ def test_the_fixed_words_are_asked_for_and_the_others_differ():
     extra = asks(plan)[1:]
     assert {ask.noun for ask in extra} == {"troll"}
     assert len({ask.verb for ask in extra}) == 40
+    assert [ask.verb for ask in extra] != [ask.verb for ask in asks(PromptPlan(count=40))]
     text = messages(extra[0])[1]["content"]
     assert 'the noun "troll"' in text
     assert "Let the story be about a boy and a troll." in text

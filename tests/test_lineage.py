@@ -14,7 +14,7 @@ SMALL = {
     "pretrain": {"steps": 12, "precision": "bf16", "eval_every": 5, "eval_stories": 6},
     "instruct": {"steps": 8, "precision": "bf16", "eval_every": 5, "eval_stories": 6},
     "align": {"updates": 2, "eval_every": 1, "eval_stories": 5, "max_new": 24, "precision": "bf16", "lr": 1e-3},
-    "evaluate": {"loss_stories": 20, "instructions": 2, "max_new": 16},
+    "evaluate": {"loss_stories": 6, "instructions": 2, "max_new": 16},
 }
 
 
@@ -56,7 +56,8 @@ def test_every_story_that_was_asked_for_has_its_prompt_and_ended_somewhere(made)
         assert (row["split"] is None) == (row["dropped_by"] is not None)
         assert (row["length"] is None) == (row["split"] is None)
         assert bool(row["base_steps"]) <= (row["split"] == "train")
-        assert (row["base_bits_per_byte"] is not None) == (row["split"] in ("val", "test"))
+        assert row["base_bits_per_byte"] is None or row["split"] in ("val", "test")
+    assert sum(row["aligned_bits_per_byte"] is not None for row in stories) == 12
     assert {row["dropped_by"] for row in stories} == {"clean", "dedup", None}
 
 
