@@ -228,13 +228,16 @@ def _trained(split: Dataset) -> Iterator[tuple[str, pa.Table]]:
             "row": place[here] // 2 % 32,
             "story_id": train.take(pa.array(order[here])),
         }
-        yield f"seen-{n:05d}.parquet", _fitted(rows, schemas.SEEN)
+        yield f"_seen/seen-{n:05d}.parquet", _fitted(rows, schemas.SEEN)
     steps = np.arange(1, len(order) // 64 + 1)
     loss = 6 / steps**0.2
     rows = {"step": steps, "tokens": steps * 12_000, "loss": loss, "lr": loss, "grad_norm": loss}
     yield "train_steps.parquet", _fitted(rows, schemas.TRAIN_STEPS)
     yield "_record/speed.parquet", _fitted({"step": steps, "seconds": loss, "tokens_per_s": loss}, schemas.SPEED)
-    yield "scored.parquet", _fitted({"story_id": np.sort(val.to_numpy(zero_copy_only=False))[:500]}, schemas.SCORED)
+    yield (
+        "_seen/scored.parquet",
+        _fitted({"story_id": np.sort(val.to_numpy(zero_copy_only=False))[:500]}, schemas.SCORED),
+    )
     few = steps[-1:]
     rows = {"step": few, "split": ["val"], "nats_per_token": [1.25], "bits_per_byte": [0.5], "tokens": [100_000]}
     yield "evals.parquet", _fitted(rows, schemas.EVALS)

@@ -186,9 +186,9 @@ def write_tables(run: Run) -> None:
     for table, name in names.items():
         schema = schemas.TABLES[run.draft.stage.name, table]
         run.draft.write_table(name, pa.Table.from_pylist(run.log.rows.get(table, []), schema=schema))
-    run.draft.write_table("scored.parquet", heldout.scored(run.held_out))
+    run.draft.write_table("_seen/scored.parquet", heldout.scored(run.held_out))
     for number, rows in enumerate(seen.tables(run.batches, run.training.steps)):
-        run.draft.write_table(f"seen-{number:05d}.parquet", rows)
+        run.draft.write_table(f"_seen/seen-{number:05d}.parquet", rows)
 
 
 def write_facts(run: Run) -> None:

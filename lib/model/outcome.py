@@ -28,7 +28,7 @@ def write(run: "Run") -> None:
     for table, name in FILES.items():
         schema = schemas.TABLES["align", table]
         run.draft.write_table(f"{name}.parquet", pa.Table.from_pylist(run.log.rows.get(table, []), schema=schema))
-    run.draft.write_table("scored.parquet", heldout.scored(run.val))
+    run.draft.write_table("_seen/scored.parquet", heldout.scored(run.val))
     looks = {each["update"]: each for each in run.log.rows["looks"]}
     updates = {each["update"]: each for each in run.log.rows["updates"]}
     for when, at in (("before", 0), ("after", run.best_update)):

@@ -121,8 +121,8 @@ from (select * exclude (stem_once), sum(stem_once) over (partition by stem)::big
 cross join (select count(*) filter (split = 'train') as total from split) as corpus
 left join tokenizer_spelling using (word);
 
--- From a story to the request that made it, what it cost, what became of it, where its tokens lie, the training steps
--- that saw it, its loss by model.
+-- From a story to the request that made it, what that cost (all attempts at it, for all of its stories together), what
+-- became of it, where its tokens lie, the training steps that saw it, its loss by model.
 create view lineage as
 select raw.story_id, raw.source, raw.model, raw.request_id, asked.prompt, asked.attempts, asked.cost_microdollars,
        gone.stage as dropped_by, gone.reason as dropped_because, gone.detail as dropped_detail,
