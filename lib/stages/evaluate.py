@@ -14,6 +14,7 @@ model, which was never shown an instruction. Metrics and their meaning: lib/mode
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
@@ -29,7 +30,9 @@ REFERENCE = "reference"
 
 class EvaluateConfig(Config):
     seed: int = Field(17, ge=0, description="of the samples; one for all models")
-    loss_stories: int = Field(400, ge=1, description="held-out stories scored per split, the first by story_id")
+    loss_stories: int = Field(
+        400, ge=1, description="held-out stories scored per split, the first by story_id; those of the evals always are"
+    )
     instructions: int = Field(
         32, ge=1, description="held-out instructions answered, of the first val stories by story_id"
     )
@@ -54,11 +57,13 @@ def evaluate(
     from lib.text.tokenizer import Tokenizer
 
     template = Template(Tokenizer.load(tokenizer.file("tokenizer.model")))
-    held = held_out(stories, config.loss_stories)
+    models = {"base": base, "instruct": instruct, "aligned": aligned}
+    held = held_out(
+        stories, config.loss_stories, [model.table(table="scored")["story_id"] for model in models.values()]
+    )
     prompts = prompts_of(held, config.instructions)
     losses: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
-    models = {"base": base, "instruct": instruct, "aligned": aligned}
     for number, (name, dataset) in enumerate(models.items()):
         draft.progress(
             f"{name}: {held.num_rows} stories scored, {len(prompts)} prompts answered", number, len(models) + 1
@@ -76,13 +81,18 @@ def evaluate(
     write(draft, losses, samples, grades, metrics)
 
 
-def held_out(stories: Dataset, most: int) -> pa.Table:
-    """The first `most` val and the first `most` test stories by story_id; UserError if there is no val story."""
+def held_out(stories: Dataset, most: int, also: Sequence[pa.ChunkedArray] = ()) -> pa.Table:
+    """The first `most` val and test stories by story_id, and those in `also`; UserError if there is no val story."""
     rows = pa.concat_tables(
         part.table(["story_id", "text", "summary", "split"]).filter(pc.field("split") != "train")
         for part in stories.parts()
     ).sort_by("story_id")
-    sides = [rows.filter(pc.field("split") == side).slice(0, most) for side in ("val", "test")]
+    wanted = pa.array(sorted({story_id for each in also for story_id in each.to_pylist()}), pa.string())
+    sides = []
+    for side in ("val", "test"):
+        table = rows.filter(pc.field("split") == side)
+        first = pa.array(np.arange(len(table)) < most)
+        sides.append(table.filter(pc.or_(first, pc.is_in(table["story_id"], wanted))))
     if not sides[0].num_rows:
         raise UserError(
             f"{stories.stage}/{stories.name} has no val story; give more stories, or a larger split.val share"

@@ -80,10 +80,12 @@ union all
 select 'instruct', step, "row", story_id from instruct_seen;
 
 -- The loss that each finished model was logged with, and the same from the rows of story_loss: the same stories, scored
--- on their own. Base is measured without an instruction, the others behind one. `missing`: stories not in story_loss.
+-- on their own. Base is measured without an instruction, the others behind one. There is no difference where some of
+-- the stories are not in story_loss: where evaluate scored the models of another run.
 create view loss_check as
 select logged.stage, measured.*, logged.nats_per_token as logged_nats_per_token,
-       abs(measured.nats_per_token - logged.nats_per_token) as difference, logged.tokens - measured.tokens as missing_tokens
+       logged.tokens - measured.tokens as missing_tokens,
+       case when missing_tokens = 0 then abs(measured.nats_per_token - logged.nats_per_token) end as difference
 from (
     select stage, arg_max(nats_per_token, step) as nats_per_token, arg_max(tokens, step) as tokens
     from evals
@@ -155,7 +157,7 @@ from manifests, json_each(inputs);
 
 -- Every story the model wrote while it was aligned: its reward, who wrote it, and what that model had learnt from.
 create view rollouts as
-select r.*, 'instruct/' || m.from_name || ', ' || (r.update - 1) || ' updates on' as written_by,
+select r.*, format('instruct/{} after {} updates', m.from_name, r.update - 1) as written_by,
        a.name as align_dataset, m.from_name as instruct_dataset, b.from_name as pretrain_dataset,
        t.from_name as tokens_dataset, s.from_name as split_dataset, p.from_name as tokenizer_dataset
 from align_rollouts as r
