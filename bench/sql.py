@@ -4,7 +4,8 @@
     python -m bench.sql 2000000 --keep big        # the folder stays in big/ and is measured again another time
 
 In:   how many stories; a .jsonl of stories to imitate, or none: the built-in storyteller's
-Out:  seconds per query, on one core; the folder is made of the tables that the stages write, with rows made up in bulk
+Out:  CPU seconds per query on one core: what a free machine of one core waits, whoever else is busy on this one; the
+      folder is made of the tables that the stages write, with rows made up in bulk (bench/folder.py)
 """
 
 import os
@@ -82,9 +83,9 @@ def ask_all() -> dict[str, float]:
     found: dict[str, float] = {}
 
     def timed(what: str, work: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
+        started = time.process_time()
         answer = work()
-        found[what] = time.perf_counter() - started
+        found[what] = time.process_time() - started
         return answer
 
     con = timed("connect()", store.connect)
