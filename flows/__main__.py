@@ -84,6 +84,53 @@ def run(
 
 
 @app.command
+def generate(
+    *,
+    preset: Preset = "laptop",
+    teacher: Literal["storyteller", "openai"] | None = None,
+    base_url: str | None = None,
+    model: str | None = None,
+    more: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None,
+    thin: str | None = None,
+    count: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    changes: Changes = None,
+) -> None:
+    """Make stories and nothing else: ask the teacher, clean, drop duplicates, split.
+
+    Parameters
+    ----------
+    preset
+        The configuration to start from.
+    teacher
+        Who writes the stories, as in `run`.
+    base_url
+        The service's address.
+    model
+        The service's model.
+    more
+        Stories to add to those this plan has made so far.
+    thin
+        A question such as "a boy crossing a bridge with a troll under it": ask for more stories with those of its
+        words that the stories so far cover too little.
+    count
+        With --thin: how many stories for each such word; as many as it lacks if not given.
+    """
+    from flows import session
+
+    if thin is not None and more is not None:
+        raise UserError(
+            "found --more beside --thin; --thin adds its own stories to those made so far: leave out --more"
+        )
+    if thin is None and count is not None:
+        raise UserError("found --count without --thin; how many stories a plan asks for is --generate.plan.count")
+    config = chosen(preset, changes, teacher=teacher, base_url=base_url, model=model)
+    if thin is not None:
+        session.generate_thin(config, thin, count)
+    else:
+        session.generate(config, more)
+
+
+@app.command
 def plan(
     *,
     preset: Preset = "laptop",
@@ -131,11 +178,23 @@ def sql(query: str | None = None, /, *, format: Literal["table", "csv", "json"] 
 
 
 @app.command
-def coverage(question: str, /) -> None:
-    """Count how well the stories cover a question such as "a boy crossing a bridge with a troll under it"."""
+def coverage(question: str, /, *, plot: Path | None = None) -> None:
+    """Count how well the stories cover a question such as "a boy crossing a bridge with a troll under it".
+
+    Parameters
+    ----------
+    question
+        What somebody may ask a model for.
+    plot
+        A PNG to draw the counts into.
+    """
     from lib.web import coverage as reader
 
-    reader.show(reader.coverage(store.connect(), question))
+    found = reader.coverage(store.connect(), question)
+    reader.show(found)
+    if plot:
+        plot.write_bytes(reader.picture(found))
+        print(f"\nplot  {plot}")
 
 
 @app.command

@@ -22,7 +22,7 @@ def name() -> str:
     """nightly, 10,000 stories: the UI's default names say nothing."""
     config = flow_run.parameters.get("config")
     source = (
-        config.ingest.path if config and config.ingest else f"{config.generate.plan.count:,} stories" if config else ""
+        config.ingest.path if config and config.ingest else f"{config.generate.plan.total:,} stories" if config else ""
     )
     return f"{flow_run.flow_name}, {source}"
 
@@ -49,13 +49,16 @@ def as_task(stage: str, config: Config, **inputs: Dataset) -> Dataset:
 
 
 def grown(config: AnyConfig, more: int | None) -> AnyConfig:
-    """`config` with `more` stories than its plan has made so far; None leaves it as it is."""
+    """`config` with `more` stories than its plan has made so far, its extras among them; None leaves it as it is."""
     if more is None or config.ingest:
         return config
-    splits = (generated_for(split) for split in store.finished("split"))
-    made = (each.manifest["config"]["plan"]["count"] for each in splits if each and same_plan(each, config))
-    count = max(made, default=config.generate.plan.count) + more
-    return with_overrides(config, {"generate": {"plan": {"count": count}}})
+    asked = (generated_for(split) for split in store.finished("split"))
+    made = [each.manifest["config"]["plan"] for each in asked if each and same_plan(each, config)]
+    plan = config.generate.plan.model_dump()
+    count = max((each["count"] for each in made), default=plan["count"]) + more
+    extras = [plan["extra"], *(each.get("extra", ()) for each in made)]
+    extra = max(extras, key=lambda each: sum(block["count"] for block in each))
+    return with_overrides(config, {"generate": {"plan": {"count": count, "extra": extra}}})
 
 
 def generated_for(split: Dataset) -> Dataset | None:
@@ -71,9 +74,10 @@ def generated_for(split: Dataset) -> Dataset | None:
 
 
 def same_plan(dataset: Dataset, config: StoriesConfig) -> bool:
-    """Whether the dataset was asked for with this config, however many stories it was."""
+    """Whether the dataset was asked for with this config, however many stories it was, and whatever extra ones."""
+    grows = {"count": 0, "extra": []}
     theirs, ours = dataset.manifest["identity"], config.generate.identity()
-    return theirs | {"plan": theirs["plan"] | {"count": 0}} == ours | {"plan": ours["plan"] | {"count": 0}}
+    return theirs | {"plan": theirs["plan"] | grows} == ours | {"plan": ours["plan"] | grows}
 
 
 def show_rows(made: dict[str, Dataset]) -> None:

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from flows import server
+from flows.wiring import Made
 from lib import stages, store
 from lib.errors import Stopped, TransientError, UserError
-from lib.presets import Chain
+from lib.presets import Chain, StoriesConfig, with_overrides
 
 POOL = "storymill"
 
@@ -19,6 +21,64 @@ def run(config: Chain, more: int | None = None) -> None:
     started = time.monotonic()
     if config.ingest:
         stages.external("ingest", config.ingest)  # a missing file is said before anything is started
+    page = start()
+    from flows.nightly import nightly  # Prefect reads its settings on import: after the server is known
+    from lib.web import terminal
+
+    made = _in_the_open(nightly, config, more)
+    terminal.show_summary(made, seconds=time.monotonic() - started, page=page)
+
+
+def generate(config: Chain, more: int | None = None) -> None:
+    """The stories alone: asked for, cleaned, without duplicates, split."""
+    start()
+    made = _stories(config, more)
+    from lib.web import terminal
+
+    terminal.render_summary(made)
+
+
+def generate_thin(config: Chain, question: str, count: int | None = None) -> None:
+    """Ask for stories on what is thin in `question`; coverage before and after, and how later runs keep them."""
+    from lib.web import coverage, terminal, thin
+
+    if config.ingest:
+        raise UserError("--thin asks a teacher for stories: leave out --stories")
+    before = coverage.coverage(store.connect(), question)
+    start()
+    from flows.run import grown  # Prefect reads its settings on import
+
+    so_far = grown(config, 0)
+    plan = thin.with_extras(so_far.generate.plan, before, count)
+    coverage.show(before)
+    print(f"\n{thin.told(so_far.generate.plan, plan)}\n", flush=True)
+    made = _stories(with_overrides(so_far, {"generate": {"plan": plan.model_dump()}}))
+    terminal.render_summary(made)
+    coverage.show(coverage.coverage(store.connect(), question))
+    print(f"\n--more 0 keeps them in a run, and so do these flags:\n{thin.flags(plan)}")
+
+
+def _stories(config: Chain, more: int | None = None) -> Made:
+    """The flow `stories` with the chain's own settings."""
+    from flows.stories import stories  # Prefect reads its settings on import: after the server is known
+
+    fields = {name: getattr(config, name) for name in StoriesConfig.model_fields}
+    return _in_the_open(stories, StoriesConfig(**fields), more)
+
+
+def _in_the_open(flow: Callable[..., Made], config: StoriesConfig, more: int | None) -> Made:
+    """Run a flow from the terminal: its errors are said once, and a stop that was asked for is Stopped again."""
+    from prefect.exceptions import CancelledRun
+
+    say_errors_once()
+    try:
+        return flow(config, more)
+    except CancelledRun as stop:
+        raise Stopped(str(stop)) from None
+
+
+def start() -> str:
+    """A server that runs, and what Prefect prints of a flow in the house's form; the address of its page."""
     page = server.ensure()
     os.environ.setdefault(
         "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT", "%(asctime)s  %(task_run_name)-15s %(message)s"
@@ -29,18 +89,7 @@ def run(config: Chain, more: int | None = None) -> None:
     os.environ.setdefault("PREFECT_LOGGING_FORMATTERS_STANDARD_DATEFMT", "%H:%M:%S")
     login = f"   log in with {server.login()}" if server.login() else ""
     print(f"Prefect's page: {page}{login}\ndata folder:    {store.root()}\n", flush=True)
-
-    from prefect.exceptions import CancelledRun
-
-    from flows.nightly import nightly  # Prefect reads its settings on import: after the server is known
-    from lib.web import terminal
-
-    say_errors_once()
-    try:
-        made = nightly(config, more)
-    except CancelledRun as stop:
-        raise Stopped(str(stop)) from None
-    terminal.show_summary(made, seconds=time.monotonic() - started, page=page)
+    return page
 
 
 def say_errors_once() -> None:

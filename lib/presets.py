@@ -7,6 +7,7 @@
 The field of a stage has the stage's name; `natural` is the tokens stage again, in the layout of instructions.
 """
 
+from types import UnionType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -148,8 +149,8 @@ def overrides_of(model: type[BaseModel], preset: BaseModel | None) -> type[BaseM
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:
-    """The model in `Model` or `Model | None`."""
-    options = [annotation, *getattr(annotation, "__args__", ())]
+    """The model in `Model` or `Model | None`; a list of models is a value."""
+    options = [annotation, *(getattr(annotation, "__args__", ()) if isinstance(annotation, UnionType) else ())]
     return next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
 
 

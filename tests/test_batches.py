@@ -129,3 +129,13 @@ def test_an_empty_split_is_named():
     tokens = tokens_of(tokenizer_of())
     with pytest.raises(UserError, match="no story of split 'test'"):
         Corpus(tokens=tokens, split="test")
+
+
+def test_the_first_held_out_stories_are_those_of_lowest_id():
+    tokens = tokens_of(tokenizer_of())
+    whole = Corpus(tokens=tokens, split="val").story_ids.to_pylist()
+    assert whole != sorted(whole)
+    few = Corpus(tokens=tokens, split="val", most=5)
+    assert few.story_ids.to_pylist() == sorted(whole)[:5]
+    number = int(few.story_ids[1].as_py().removeprefix("s"))
+    assert few.text_bytes[1] == len(story(number)[1].encode())

@@ -43,6 +43,9 @@ def test_every_command_has_help_and_stands_in_the_readme(command):
         (["sample", "a story about a cat"], "storymill run"),
         (["frobnicate"], "frobnicate"),
         (["run", "--more", "-5"], "-5"),
+        (["generate", "--thin", "a boy", "--more", "3"], "leave out --more"),
+        (["generate", "--count", "3"], "--generate.plan.count"),
+        (["generate", "--thin", "a boy crossing"], "storymill run"),
         (["plan", "--generate.teacher", "openai"], "needs the name of a model"),
     ],
 )

@@ -3,27 +3,38 @@
 import subprocess
 import sys
 
-import duckdb
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from lib import store
 from lib.errors import UserError
+from lib.store.schemas import SPLIT
+from lib.text.counting import word_counts
 from lib.web.coverage import coverage
 from lib.web.terminal import render_coverage
+from tests import tiny
 
+KINDS = [(field.name, field.type) for field in SPLIT]
 BRIDGE = "a boy crossing a bridge with a troll under it"
 
 
 def stories(*texts, split="train"):
-    con = duckdb.connect()
-    con.execute("create table stories (story_id varchar, text varchar, summary varchar, split varchar)")
+    """The views over a split dataset of these stories."""
     if not texts:
-        return con
-    con.executemany(
-        "insert into stories values (?, ?, null, ?)",
-        [[f"s{n:05d}", *(text if isinstance(text, tuple) else (text, split))] for n, text in enumerate(texts)],
-    )
-    return con
+        return store.connect()
+    told = [text if isinstance(text, tuple) else (text, split) for text in texts]
+    ids = [f"s{n:05d}" for n in range(len(told))]
+    columns = {
+        "story_id": ids,
+        "cluster_id": ids,
+        "text": [text for text, _ in told],
+        "split": [side for _, side in told],
+    }
+    rows = pa.Table.from_pydict({name: pa.array(columns.get(name, [None] * len(told)), kind) for name, kind in KINDS})
+    counts = word_counts(rows["text"], rows["split"])
+    tiny.publish("split", {"part-00000.parquet": rows, "_words/words-00000.parquet": counts})
+    return store.connect()
 
 
 @pytest.fixture
@@ -43,6 +54,11 @@ def test_words_are_counted_by_stem_in_training_stories_alone(con):
     assert found.stories == 62
     assert {word.word: word.stories for word in found.words} == {"boy": 61, "crossing": 31, "bridge": 31, "troll": 1}
     assert set(found.words[1].forms) == {"crossed", "cross", "crossing"}
+
+
+def test_a_story_with_two_forms_of_a_word_counts_once():
+    (word,) = coverage(stories("The boy saw boys.", "Boys ran."), "a boy").words
+    assert (word.stories, word.forms) == (2, ("boys", "boy"))
 
 
 def test_labels_follow_their_thresholds(con):

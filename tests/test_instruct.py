@@ -82,8 +82,8 @@ def test_held_out_stories_are_scored_without_dropout():
     machine = compute.prepare(model=(model := load_model(made.path)), training=training, row_length=128)
     assert not model.training
     with torch.no_grad():
-        nats = sum(machine.nats(b.ids_BT, b.document_BT, b.targets_BT).item() for b in opened.held_out)
-    expected = nats / sum(batch.num_targets for batch in opened.held_out)
+        nats = sum(machine.nats(b.ids_BT, b.document_BT, b.targets_BT).item() for b in opened.held_out.in_order())
+    expected = nats / sum(batch.num_targets for batch in opened.held_out.in_order())
     assert made.facts["nats_per_token"] == pytest.approx(expected, rel=1e-4)
 
 

@@ -10,8 +10,9 @@ Everything random is a function of (seed, update), so a killed run goes on from 
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 
 from lib.model import guards, heldout, outcome, reinforce, rollouts
 from lib.model.aligning import Aligning
-from lib.model.batches import Batch
+from lib.model.batches import Batch, Batches
 from lib.model.checkpoint import LOG, Checkpoints, Log, set_weights
 from lib.model.network import Llama
 from lib.model.rewards import Rewards, Scores
@@ -41,9 +42,9 @@ class Run:
     reference: Llama
     writer: Writer
     rewards: Rewards
-    prompts: Sequence[str]
+    prompts: Mapping[str, str]  # each with the story it is the summary of
     held_out: Sequence[str]
-    val: Sequence[Batch]
+    val: Batches
     dtype: torch.dtype
     optimizer: torch.optim.Optimizer = field(init=False)
     checkpoints: Checkpoints = field(init=False)
@@ -54,6 +55,14 @@ class Run:
     best_update: int = 0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     stopped: str = ""
+
+    @cached_property
+    def prompt_list(self) -> list[str]:
+        return list(self.prompts)
+
+    @cached_property
+    def val_batches(self) -> list[Batch]:
+        return self.val.in_order()
 
 
 def train(run: Run) -> None:
@@ -120,7 +129,7 @@ def learn(run: Run, update: int) -> dict[str, Any]:
     loss, grad_norm = step(run, written, advantages_B, update)
     kl_B = [float(reinforce.kl_of_drawn(p, r, "k3").mean()) for p, r in pairs]  # never negative, the least noise
     for row in rollouts.rows(written, scores, advantages_B.tolist(), kl_B):
-        run.log.add("rollouts", update=update + 1, **row)
+        run.log.add("rollouts", update=update + 1, story_id=run.prompts[row["prompt"]], **row)
     tokens = sum(len(each.completion.ids) for each in written)
     seconds = time.perf_counter() - started
     run.log.add("speed", step=update + 1, tokens_per_s=tokens / seconds, mfu=None, seconds=seconds)
@@ -143,7 +152,7 @@ def roll_out(run: Run, update: int) -> list[Rollout]:
     """This update's prompts, each `samples_per_prompt` times in a row, and a story for each."""
     random = np.random.Generator(np.random.Philox(key=[run.config.seed, update]))
     number = min(run.config.prompts_per_update, len(run.prompts))
-    chosen = [run.prompts[i] for i in random.choice(len(run.prompts), size=number, replace=False)]
+    chosen = [run.prompt_list[i] for i in random.choice(len(run.prompts), size=number, replace=False)]
     repeated = [prompt for prompt in chosen for _ in range(run.config.samples_per_prompt)]
     return run.writer.write(Sampler(run.policy), repeated, seed=int(random.integers(1 << 31)))
 
@@ -194,7 +203,7 @@ def look(run: Run, update: int) -> dict[str, float | None]:
     """Answer the held-out prompts, always with the same random numbers; keep the best, stop on a breach."""
     written = run.writer.write(Sampler(run.policy), run.held_out, seed=run.config.seed)
     scores = judge(run, written)
-    val = heldout.val_loss(run.policy, run.val, run.dtype)
+    val = heldout.val_loss(run.policy, run.val_batches)
     run.log.add("evals", step=update + 1, split="val", **val)
     now = health(run, written, scores, val["bits_per_byte"])
     run.start = run.start or now

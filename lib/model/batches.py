@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
@@ -46,16 +47,22 @@ class Batch:
 
 
 class Corpus:
-    """The stories of one split: memory-mapped ids and where each story lies."""
+    """The stories of one split: memory-mapped ids and where each story lies.
+
+    `most` takes the first by story_id. Those are a hash: the same stories are taken from any layout of the same split.
+    """
 
     def __init__(self, *, tokens: Dataset, split: str, most: int | None = None) -> None:
-        index = tokens.table(["split", "shard", "offset", "length", "prompt_length", "text_bytes"])
-        index = index.filter(pc.equal(index["split"], split)).slice(0, most)
+        index = tokens.table(["story_id", "split", "shard", "offset", "length", "prompt_length", "text_bytes"])
+        index = index.filter(pc.equal(index["split"], split))
+        if most is not None:
+            index = index.sort_by("story_id").slice(0, most)
         if not index.num_rows:
             raise UserError(f"{tokens.path} holds no story of split {split!r}; expected at least one: look at split")
         self.shard, self.offset, self.length, self.prompt_length, self.text_bytes = (
             index[name].to_numpy() for name in ("shard", "offset", "length", "prompt_length", "text_bytes")
         )
+        self.story_ids: pa.StringArray = index["story_id"].combine_chunks()
         names = {int(shard): f"tokens-{shard:05d}.bin" for shard in np.unique(self.shard)}
         dtype = np.dtype(tokens.facts["dtype"])
         self.shards = {shard: np.memmap(tokens.file(name), dtype=dtype, mode="r") for shard, name in names.items()}

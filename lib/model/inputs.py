@@ -1,7 +1,7 @@
 """What a training stage opens first: tokens and the tokenizer that made them, checked, as batches.
 
 In:   a `tokens` dataset, a `tokenizer` dataset, Training
-Out:  Inputs: the tokenizer's file, the layout, batches by step, batches of held-out stories, what goes into model.json
+Out:  Inputs: the tokenizer's file, the layout, batches by step, the held-out stories, what goes into model.json
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
-from lib.model.batches import Batch, Batches, Corpus, LossOn
+from lib.model.batches import Batches, Corpus, LossOn
 from lib.model.training import Training
 from lib.store import Dataset
 from lib.text.template import Template
@@ -24,7 +24,7 @@ class Inputs:
     vocab_size: int
     about: Mapping[str, Any]  # layout, template, tokenizer: what a model was trained on, for model.json
     batches: Batches
-    held_out: list[Batch]
+    held_out: Batches
 
 
 def open_inputs(
@@ -47,7 +47,7 @@ def open_inputs(
         vocab_size=template.tokenizer.vocab_size,
         about={"layout": layout, "template": template.digest, "tokenizer": tokenizer.fingerprint},
         batches=Batches(corpus=train, seed=training.seed, loss_on=loss_on, **packing),
-        held_out=Batches(corpus=val, loss_on="evaluation", **packing).in_order(),
+        held_out=Batches(corpus=val, loss_on="evaluation", **packing),
     )
 
 

@@ -1,21 +1,22 @@
 """The training loop, for pretraining and for instructions alike.
 
-In:   a model, its batches by step, batches of held-out stories
-Out:  the trained model; in the draft train_steps.parquet, evals.parquet, _record/speed.parquet and the facts
-      bits_per_byte, nats_per_token, tokens_seen, steps, num_params, fill
+In:   a model, its batches by step, held-out stories
+Out:  the trained model; in the draft train_steps, evals, scored (the stories that evals are of), seen (the stories of
+      every step), _record/speed and the facts bits_per_byte, nats_per_token, tokens_seen, steps, num_params, fill
 
 A killed run goes on from its last checkpoint and ends with the bytes of a run that was not killed, because a batch, its
 learning rate and its dropout are functions of the step and of what the checkpoint holds.
 
 bits per byte = nats of all scored tokens / (ln 2 · bytes of their stories' text). Scored are a held-out story's own
 tokens and its EOS, given what stands before them; an instruction and the BOS are not. Of a story that is longer than a
-row the start is scored, and its bytes count in the same proportion.
+row the start is scored, and its bytes count in the same proportion. The last look is taken in float32, uncompiled:
+what is written down about the finished model can be measured again on any machine.
 """
 
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import median
 
 import pyarrow as pa
@@ -23,15 +24,13 @@ import torch
 from torch import nn
 
 from lib.errors import UserError
-from lib.model import compute
+from lib.model import compute, heldout, seen
 from lib.model.batches import Batch, Batches
 from lib.model.checkpoint import LOG, Checkpoints, Log, random_state, set_random_state, set_weights
 from lib.model.network import Llama
 from lib.model.optim import Optimizer
 from lib.model.training import Training
 from lib.store import Draft, schemas
-
-LN2 = math.log(2)
 
 
 @dataclass
@@ -42,7 +41,7 @@ class Run:
     model: Llama
     training: Training
     batches: Batches
-    held_out: Sequence[Batch]
+    held_out: Batches
     machine: compute.Compute
     optimizer: Optimizer
     checkpoints: Checkpoints
@@ -51,8 +50,12 @@ class Run:
     last_good: int | None = None
     seconds: list[float] = field(default_factory=list)  # of this process's steps
 
+    @cached_property
+    def held_out_batches(self) -> list[Batch]:
+        return self.held_out.in_order()
 
-def train(*, draft: Draft, model: Llama, training: Training, batches: Batches, held_out: Sequence[Batch]) -> None:
+
+def train(*, draft: Draft, model: Llama, training: Training, batches: Batches, held_out: Batches) -> None:
     """Train `model` in place and put the run's tables and facts into the draft. Raises Diverged."""
     run = set_up(draft=draft, model=model, training=training, batches=batches, held_out=held_out)
     for step in range(run.first_step, training.steps):
@@ -66,7 +69,7 @@ def train(*, draft: Draft, model: Llama, training: Training, batches: Batches, h
     write_facts(run)
 
 
-def set_up(*, draft: Draft, model: Llama, training: Training, batches: Batches, held_out: Sequence[Batch]) -> Run:
+def set_up(*, draft: Draft, model: Llama, training: Training, batches: Batches, held_out: Batches) -> Run:
     """The run at its last checkpoint, or at its start."""
     if training.batch_size % training.accumulate:
         raise UserError(f"accumulate {training.accumulate} does not divide batch_size {training.batch_size}")
@@ -133,23 +136,23 @@ def evaluate(run: Run, step: int) -> None:
     dropouts = [module for module in run.model.modules() if isinstance(module, nn.Dropout) and module.p > 0]
     for module in dropouts:  # not model.eval(): the compiler would build the network a second time
         module.eval()
-    nats, text_bytes, num_targets = 0.0, 0.0, 0
-    # The graph that was compiled for training wants gradients on; without them it would be compiled again, for seconds.
-    with torch.set_grad_enabled(run.machine.compiled):
-        for batch in (piece for whole in run.held_out for piece in pieces(whole, run.training.accumulate)):
-            nats += nats_of(run, batch).item()
-            text_bytes, num_targets = text_bytes + batch.text_bytes, num_targets + batch.num_targets
+    scored = (piece for whole in run.held_out_batches for piece in pieces(whole, run.training.accumulate))
+    last = step + 1 == run.training.steps
+    loss = heldout.val_loss(run.model, scored) if last else loss_as_trained(run, scored)
     for module in dropouts:
         module.train()
-    run.log.add(
-        "evals",
-        step=step + 1,
-        split="val",
-        nats_per_token=nats / num_targets,
-        bits_per_byte=nats / LN2 / text_bytes,
-        tokens=num_targets,
-        bytes=round(text_bytes),
-    )
+    run.log.add("evals", step=step + 1, split="val", **loss)
+
+
+def loss_as_trained(run: Run, batches: Iterable[Batch]) -> dict[str, float]:
+    """The held-out loss by the compiled function and in the number format of the training: faster, about 1e-3 off."""
+    nats, num_targets, text_bytes = 0.0, 0, 0.0
+    # The graph that was compiled for training wants gradients on; without them it would be compiled again, for seconds.
+    with torch.set_grad_enabled(run.machine.compiled):
+        for batch in batches:
+            nats += nats_of(run, batch).item()
+            num_targets, text_bytes = num_targets + batch.num_targets, text_bytes + batch.text_bytes
+    return heldout.loss_row(nats, num_targets, text_bytes)
 
 
 def save(run: Run, step: int) -> None:
@@ -183,6 +186,9 @@ def write_tables(run: Run) -> None:
     for table, name in names.items():
         schema = schemas.TABLES[run.draft.stage.name, table]
         run.draft.write_table(name, pa.Table.from_pylist(run.log.rows.get(table, []), schema=schema))
+    run.draft.write_table("_seen/scored.parquet", heldout.scored(run.held_out))
+    for number, rows in enumerate(seen.tables(run.batches, run.training.steps)):
+        run.draft.write_table(f"_seen/seen-{number:05d}.parquet", rows)
 
 
 def write_facts(run: Run) -> None:

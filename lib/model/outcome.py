@@ -1,9 +1,10 @@
 """Outcome: what an alignment leaves in the draft besides the model.
 
 In:   a Run (lib/model/alignment.py) that is done
-Out:  rollouts, updates, evals, _record/speed; facts: reward_before and _after on the held-out prompts, and so each part
-      of the reward (concept_before, …); kl (nats per token, of the kept model's update); val_bits_per_byte_before and
-      _after; health_before and _after (what the guards saw); kept_update; stopped (why, or empty)
+Out:  rollouts, updates, evals, scored, _record/speed; facts: reward_before and _after on the held-out prompts, and so
+      each part of the reward (concept_before, …); kl (nats per token, of the kept model's update);
+      val_bits_per_byte_before and _after; health_before and _after (what the guards saw); kept_update; stopped (why, or
+      empty)
 """
 
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from lib.model import heldout
 from lib.store import schemas
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def write(run: "Run") -> None:
     for table, name in FILES.items():
         schema = schemas.TABLES["align", table]
         run.draft.write_table(f"{name}.parquet", pa.Table.from_pylist(run.log.rows.get(table, []), schema=schema))
+    run.draft.write_table("_seen/scored.parquet", heldout.scored(run.val))
     looks = {each["update"]: each for each in run.log.rows["looks"]}
     updates = {each["update"]: each for each in run.log.rows["updates"]}
     for when, at in (("before", 0), ("after", run.best_update)):

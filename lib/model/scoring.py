@@ -56,19 +56,22 @@ def threads_for_sampling(model: Llama) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def story_losses(model: Llama, stories: Sequence[Sequence[int]], text_bytes: Sequence[int]) -> list[StoryLoss]:
-    """The loss of each `[BOS] story [EOS]`, in order; the only context is BOS, EOS is scored, BOS is not.
+def story_losses(
+    model: Llama, stories: Sequence[Sequence[int]], text_bytes: Sequence[int], contexts: Sequence[int] | None = None
+) -> list[StoryLoss]:
+    """The loss of each `… [BOS] story [EOS]`, in order: EOS is scored, the first `contexts` ids (1: BOS) are not.
 
     A story of more than max_length + 1 ids is cut there as the training loop cuts it, its bytes in
     proportion to the tokens scored.
     """
+    given = list(contexts) if contexts else [1] * len(stories)
     longest = model.shape.max_length + 1
     cut = [ids[:longest] for ids in stories]
     out: list[StoryLoss | None] = [None] * len(cut)
     for batch in _batches([len(ids) for ids in cut]):
-        for i, nats in zip(batch, _nats(model, [cut[i] for i in batch]), strict=True):
-            share = (len(cut[i]) - 1) / (len(stories[i]) - 1)
-            out[i] = StoryLoss(nats, len(cut[i]) - 1, max(1, round(text_bytes[i] * share)))
+        for i, nats in zip(batch, _nats(model, [cut[i] for i in batch], [given[i] for i in batch]), strict=True):
+            tokens = max(len(cut[i]) - given[i], 0)
+            out[i] = StoryLoss(nats, tokens, max(1, round(text_bytes[i] * tokens / (len(stories[i]) - given[i]))))
     return [each for each in out if each is not None]
 
 
@@ -85,14 +88,14 @@ def _batches(lengths: list[int]) -> Iterable[list[int]]:
         yield group
 
 
-def _nats(model: Llama, stories: list[Sequence[int]]) -> list[float]:
+def _nats(model: Llama, stories: list[Sequence[int]], given: list[int]) -> list[float]:
     """Sum of nats per story; float64, so that the order of adding does not show."""
     width = max(map(len, stories)) - 1
     ids_BT = torch.zeros(len(stories), width, dtype=torch.long)
     targets_BT = torch.full_like(ids_BT, IGNORE)
     for row, ids in enumerate(stories):
         ids_BT[row, : len(ids) - 1] = torch.tensor(ids[:-1])
-        targets_BT[row, : len(ids) - 1] = torch.tensor(ids[1:])
+        targets_BT[row, given[row] - 1 : len(ids) - 1] = torch.tensor(ids[given[row] :])
     # Padding stands behind the story and attention is causal: it changes nothing before it.
     return nats_per_target(logits_BTV=model(ids_BT), targets_BT=targets_BT).double().sum(1).tolist()
 

@@ -2,7 +2,8 @@
 
 In:   model (instruct), stories (split: the summaries are the prompts), tokens (natural, for held-out bits per byte),
       the tokenizer of all three
-Out:  the model as before; rollouts (one row a story written), updates (one a gradient step), evals
+Out:  the model as before; rollouts (one row a story written), updates (one a gradient step), evals,
+      scored (the val stories that evals are of)
 Prompts are "Write " + the summaries of train rows; held-out ones those of val rows that no train row has. The facts
 reward_before and reward_after are of the held-out prompts, with the same random numbers, before and of the kept model.
 """
@@ -11,7 +12,6 @@ import json
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from lib.errors import UserError
@@ -20,7 +20,7 @@ from lib.model.shape import PROJECTIONS
 from lib.store import Dataset, Draft, Stage
 from lib.text.template import Template, instruction
 
-STAGE = Stage("align", 1)
+STAGE = Stage("align", 2)
 LORA_DROPOUT = 0.0  # roll-outs are drawn without dropout: with it, the gradient would be that of another policy
 
 
@@ -62,7 +62,7 @@ def align(
             rewards=Rewards(config.rewards, concept=config.concept),
             prompts=prompts,
             held_out=held_out,
-            val=heldout.val_batches(tokens, template, config.eval_stories, policy.shape.max_length),
+            val=heldout.val_stories(tokens, template, config.eval_stories, policy.shape.max_length),
             dtype=compute.pick_dtype(config.precision, device),
         )
     )
@@ -92,23 +92,25 @@ def about_of(model: Dataset) -> dict[str, str]:
 
 def prompts_of(
     stories: Dataset, config: AlignConfig, template: Template, max_length: int
-) -> tuple[list[str], list[str]]:
-    """Prompts for training, and held-out ones; each once, none in both. Those that leave no room for a story go."""
-    asked: dict[str, list[str]] = {"train": [], "val": []}
+) -> tuple[dict[str, str], list[str]]:
+    """Prompts for training, each with the first story it is the summary of, and held-out ones; each once, none in both.
+
+    Those that leave no room for a story go.
+    """
+    asked: dict[str, dict[str, str]] = {"train": {}, "val": {}}
     for part in stories.parts():
-        rows = part.table(["summary", "split"])
-        for split, prompts in asked.items():
-            prompts += summaries(rows.filter(pc.field("split") == split))
-    known = set(asked["train"])
-    train, val = list(dict.fromkeys(asked["train"])), [p for p in dict.fromkeys(asked["val"]) if p not in known]
+        rows = part.table(["story_id", "summary", "split"]).filter(pc.field("summary").is_valid())
+        for story_id, summary, split in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+            if split in asked and summary.strip():
+                asked[split].setdefault(instruction(summary), story_id)
+    train, val = asked["train"], [prompt for prompt in asked["val"] if prompt not in asked["train"]]
     val = [val[i] for i in np.random.Generator(np.random.Philox(key=[config.seed, 1 << 32])).permutation(len(val))]
-    train, val = ([instruction(p) for p in each] for each in (train, val))
 
     def fits(prompt: str) -> bool:
         return len(template.prefix("natural", prompt)) <= max_length // 2
 
     val = [prompt for prompt in val if fits(prompt)][: config.heldout_prompts]
-    train = [prompt for prompt in train if fits(prompt)]
+    train = {prompt: story_id for prompt, story_id in train.items() if fits(prompt)}
     for split, prompts in (("train", train), ("val", val)):
         if not prompts:
             raise UserError(
@@ -116,7 +118,3 @@ def prompts_of(
                 f"of at most {max_length // 2} tokens (of val rows: one that no train row has)"
             )
     return train, val
-
-
-def summaries(rows: pa.Table) -> list[str]:
-    return [text.strip() for text in rows["summary"].drop_null().to_pylist() if text.strip()]

@@ -1,7 +1,8 @@
 """Evaluate: base, instruct and aligned model on the same held-out stories and the same prompts.
 
 In:   base, instruct, aligned (models), stories (split), tokenizer
-Out:  story_loss   nats and bits per byte of each held-out story under each model
+Out:  story_loss   nats and bits per byte of each held-out story under each model: with nothing before it, and (asked_…)
+                   behind its instruction, as instruct and align measure it
       samples      what each model writes for the 25 openings and for held-out instructions
       grades       of each sample, by lib/text/rubric.py: a stand-in that counts, named as such in every row
       metrics      one number per model and metric; the model `reference` is the held-out stories themselves, the most
@@ -13,6 +14,7 @@ model, which was never shown an instruction. Metrics and their meaning: lib/mode
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
@@ -22,13 +24,15 @@ from lib.model.metrics import METRICS, Prompt, concept_rewards, loss_metrics, sa
 from lib.store import Config, Dataset, Draft, Stage
 from lib.text.openings import OPENINGS
 
-STAGE = Stage("evaluate", 1)
+STAGE = Stage("evaluate", 2)
 REFERENCE = "reference"
 
 
 class EvaluateConfig(Config):
     seed: int = Field(17, ge=0, description="of the samples; one for all models")
-    loss_stories: int = Field(400, ge=1, description="held-out stories scored per split, the first by story_id")
+    loss_stories: int = Field(
+        400, ge=1, description="held-out stories scored per split, the first by story_id; those of the evals always are"
+    )
     instructions: int = Field(
         32, ge=1, description="held-out instructions answered, of the first val stories by story_id"
     )
@@ -53,11 +57,13 @@ def evaluate(
     from lib.text.tokenizer import Tokenizer
 
     template = Template(Tokenizer.load(tokenizer.file("tokenizer.model")))
-    held = held_out(stories, config.loss_stories)
+    models = {"base": base, "instruct": instruct, "aligned": aligned}
+    held = held_out(
+        stories, config.loss_stories, [model.table(table="scored")["story_id"] for model in models.values()]
+    )
     prompts = prompts_of(held, config.instructions)
     losses: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
-    models = {"base": base, "instruct": instruct, "aligned": aligned}
     for number, (name, dataset) in enumerate(models.items()):
         draft.progress(
             f"{name}: {held.num_rows} stories scored, {len(prompts)} prompts answered", number, len(models) + 1
@@ -75,13 +81,18 @@ def evaluate(
     write(draft, losses, samples, grades, metrics)
 
 
-def held_out(stories: Dataset, most: int) -> pa.Table:
-    """The first `most` val and the first `most` test stories by story_id; UserError if there is no val story."""
+def held_out(stories: Dataset, most: int, also: Sequence[pa.ChunkedArray] = ()) -> pa.Table:
+    """The first `most` val and test stories by story_id, and those in `also`; UserError if there is no val story."""
     rows = pa.concat_tables(
         part.table(["story_id", "text", "summary", "split"]).filter(pc.field("split") != "train")
         for part in stories.parts()
     ).sort_by("story_id")
-    sides = [rows.filter(pc.field("split") == side).slice(0, most) for side in ("val", "test")]
+    wanted = pa.array(sorted({story_id for each in also for story_id in each.to_pylist()}), pa.string())
+    sides = []
+    for side in ("val", "test"):
+        table = rows.filter(pc.field("split") == side)
+        first = pa.array(np.arange(len(table)) < most)
+        sides.append(table.filter(pc.or_(first, pc.is_in(table["story_id"], wanted))))
     if not sides[0].num_rows:
         raise UserError(
             f"{stories.stage}/{stories.name} has no val story; give more stories, or a larger split.val share"
@@ -106,6 +117,7 @@ def score(name: str, network: Any, held: pa.Table, template: Any) -> list[dict[s
     texts = held["text"].to_pylist()
     documents = [template.training("pretrain", "", text)[0] for text in texts]
     losses = story_losses(network, documents, [len(text.encode()) for text in texts])
+    asked = score_asked(network, held, template)
     return [
         {
             "story_id": story_id,
@@ -114,9 +126,29 @@ def score(name: str, network: Any, held: pa.Table, template: Any) -> list[dict[s
             "tokens": loss.tokens,
             "bytes": loss.bytes,
             "bits_per_byte": loss.bits_per_byte,
+            "asked_nats": asked[story_id].nats if story_id in asked else None,
+            "asked_tokens": asked[story_id].tokens if story_id in asked else None,
         }
         for story_id, loss in zip(held["story_id"].to_pylist(), losses, strict=True)
     ]
+
+
+def score_asked(network: Any, held: pa.Table, template: Any) -> dict[str, Any]:
+    """The loss of each story that has a summary, given the instruction that asks for it."""
+    from lib.model.inputs import lead_of
+    from lib.model.scoring import story_losses
+    from lib.text.template import instruction
+
+    lead = lead_of(template, "natural")
+    rows = [row for row in held.select(["story_id", "text", "summary"]).to_pylist() if (row["summary"] or "").strip()]
+    sequences = [template.training("natural", instruction(row["summary"]), row["text"]) for row in rows]
+    losses = story_losses(
+        network,
+        [lead + ids for ids, _ in sequences],
+        [len(row["text"].encode()) for row in rows],
+        [len(lead) + num_prompt + 1 for _, num_prompt in sequences],  # the BOS behind the prompt is given, too
+    )
+    return {row["story_id"]: loss for row, loss in zip(rows, losses, strict=True)}
 
 
 def answer(

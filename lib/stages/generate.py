@@ -122,7 +122,7 @@ def _axes(ask: prompts.Ask) -> dict[str, Any]:
 
 def _write_coverage(draft: Draft, config: GenerateConfig, asked: list[Asked]) -> None:
     """Every word that the plan may ask for with its even share, so that unused ones are seen; and the sums as facts."""
-    covers = prompts.coverage(config.plan, [ask for each in asked for ask in each.asks])
+    covers = prompts.coverage(config.plan, [ask for each in asked for ask in each.asks if not ask.extra])
     axes = [{"axis": each.axis, "word": each.word, "expected_share": each.expected_share} for each in covers]
     draft.write_table("axes.parquet", pa.Table.from_pylist(axes, schema=schemas.TABLES["generate", "axes"]))
     draft.fact(plan_coverage=prompts.summed_up(config.plan, covers))

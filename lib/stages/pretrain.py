@@ -1,7 +1,8 @@
 """Pretrain: learn to write stories, from nothing.
 
 In:   tokens (flat shards and their index), the tokenizer that made them
-Out:  model.safetensors, model.json, tokenizer.model; train_steps and evals; _record/speed (times, not fingerprinted)
+Out:  model.safetensors, model.json, tokenizer.model; train_steps, evals, scored, seen; _record/speed
+      (times, not fingerprinted)
 """
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from lib.model.shape import Dimensions, Shape
 from lib.model.training import Training
 from lib.store import Dataset, Draft, Stage
 
-STAGE = Stage("pretrain", 1)
+STAGE = Stage("pretrain", 2)
 
 
 class PretrainConfig(Training, Dimensions):

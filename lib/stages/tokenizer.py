@@ -1,7 +1,8 @@
 """Tokenizer: learn the vocabulary from the training stories, and from nothing else.
 
 In:   split stories
-Out:  tokenizer.model (SentencePiece BPE), pieces.parquet; facts bytes_per_token (on val), vocab_size, digest, stories
+Out:  tokenizer.model (SentencePiece BPE), pieces; spelling: the pieces of every word in the stories;
+      facts bytes_per_token (on val), vocab_size, digest, stories
 Relies on lib/text/tokenizer.py for the flags that make it lossless.
 
 It learns from the first training stories: the largest power of two of them, at most `most_stories`. So a corpus that
@@ -12,6 +13,7 @@ What that costs: of 9,037 real TinyStories, 8,192 give 0.05 % fewer bytes a toke
 import itertools
 from collections.abc import Iterator
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
@@ -37,6 +39,8 @@ def tokenizer(draft: Draft, config: TokenizerConfig, *, stories: Dataset) -> Non
     trained = train(texts, draft.path / "tokenizer.model", config.vocab_size)
     draft.adopt("tokenizer.model")
     draft.write_table("pieces.parquet", trained.pieces())
+    # A record: it follows from the model and the words, and a new word alone shall not make all tokens anew.
+    draft.write_table("_record/spelling.parquet", _spelling(trained, stories))
     draft.fact(bytes_per_token=_bytes_per_token(trained, stories), vocab_size=trained.vocab_size)
     draft.fact(digest=trained.digest, stories=num_stories)
 
@@ -54,6 +58,14 @@ def _texts(stories: Dataset, side: str) -> Iterator[str]:
     for part in stories.parts():
         table = part.table(["text", "split"])
         yield from table.filter(pc.equal(table["split"], side))["text"].to_pylist()
+
+
+def _spelling(trained, stories: Dataset) -> pa.Table:
+    """How each word is spelt inside a sentence: the dummy blank before a text makes a lone word the same."""
+    words = sorted(set(stories.table(["word"], table="words")["word"].to_pylist()))
+    pieces = trained.pieces()["piece"].to_pylist()
+    spelt = [[pieces[token] for token in trained.encode(word)] for word in words]
+    return pa.table({"word": pa.array(words, pa.string()), "pieces": pa.array(spelt, pa.list_(pa.string()))})
 
 
 def _bytes_per_token(trained, stories: Dataset) -> float:

@@ -2,7 +2,8 @@
 
     data/clean/3f2a9c81b7d04e55/part-00000.parquet    rows
     data/clean/3f2a9c81b7d04e55/_dropped/…            rows that went, each with its reason
-    data/clean/3f2a9c81b7d04e55/_record/…             measured times: hashed, but no part of the fingerprint
+    data/clean/3f2a9c81b7d04e55/_record/…             measured times, and what follows from the rest: hashed, but no
+                                                      part of the fingerprint
     data/clean/3f2a9c81b7d04e55/_manifest.json        written last: it alone marks the folder finished
 
 Readers take their file names from the manifest, never from a glob. Sizes are checked each time, sha256 once per file

@@ -45,6 +45,8 @@ PLAN = pa.schema(
         "persona": STRING,
         "first_word": STRING,
         "paragraphs": INT,
+        "extra": pa.bool_(),  # asked for beyond the plan's own, to make up for what the stories lack
+        "about": STRING,  # of an extra: what the story shall be about
     }
 )
 AXES = pa.schema({"axis": STRING, "word": STRING, "expected_share": DOUBLE})
@@ -63,6 +65,16 @@ CONTAMINATED = pa.schema(
         "dropped_id": STRING,  # which of the two went; null: neither, that was waived
     }
 )
+WORDS = pa.schema(
+    {
+        "word": STRING,
+        "stem": STRING,
+        "split": STRING,
+        "uses": LONG,
+        "stories": LONG,  # that hold this form
+        "stem_stories": LONG,  # each story once per stem, at one of its forms: sums to those that hold any form
+    }
+)
 TRAIN_STEPS = pa.schema({"step": INT, "tokens": LONG, "loss": DOUBLE, "lr": DOUBLE, "grad_norm": DOUBLE})
 EVALS = pa.schema(
     {
@@ -74,6 +86,8 @@ EVALS = pa.schema(
         "bytes": LONG,
     }
 )
+SCORED = pa.schema({"story_id": STRING})  # the held-out stories that `evals` are of
+SEEN = pa.schema({"step": INT, "row": INT, "story_id": STRING})  # step 1 is the first, as in train_steps
 SPEED = pa.schema({"step": INT, "tokens_per_s": DOUBLE, "mfu": DOUBLE, "seconds": DOUBLE})
 TOKENS = pa.schema(
     {
@@ -87,11 +101,13 @@ TOKENS = pa.schema(
         "layout": STRING,
     }
 )
+SPELLING = pa.schema({"word": STRING, "pieces": pa.list_(STRING)})  # of every word in the stories
 PIECES = pa.schema({"piece_id": INT, "piece": STRING, "score": FLOAT, "kind": STRING})
 ROLLOUTS = pa.schema(
     {
         "update": INT,
         "prompt": STRING,
+        "story_id": STRING,  # the first training story whose summary the prompt is
         "text": STRING,
         "reward": DOUBLE,
         "concept": DOUBLE,  # cosine with the concept; null where that reward is off
@@ -118,7 +134,16 @@ UPDATES = pa.schema(
     }
 )
 STORY_LOSS = pa.schema(
-    {"story_id": STRING, "model": STRING, "nats": DOUBLE, "tokens": INT, "bytes": INT, "bits_per_byte": DOUBLE}
+    {
+        "story_id": STRING,
+        "model": STRING,
+        "nats": DOUBLE,
+        "tokens": INT,
+        "bytes": INT,
+        "bits_per_byte": DOUBLE,
+        "asked_nats": DOUBLE,  # behind its instruction; null where the story has no summary
+        "asked_tokens": INT,  # fewer than `tokens` where instruction and story do not fit one row
+    }
 )
 SAMPLES = pa.schema(
     {
@@ -160,18 +185,25 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("split", "part"): SPLIT,
     ("split", "_dropped"): _extend(SPLIT, reason=STRING, detail=STRING),
     ("split", "contaminated"): CONTAMINATED,
+    ("split", "words"): WORDS,
     ("tokenizer", "pieces"): PIECES,
+    ("tokenizer", "spelling"): SPELLING,
     ("tokens", "part"): TOKENS,
     ("tokens", "_dropped"): pa.schema({"story_id": STRING, "reason": STRING, "detail": STRING}),
     ("pretrain", "train_steps"): TRAIN_STEPS,
     ("pretrain", "evals"): EVALS,
+    ("pretrain", "scored"): SCORED,
+    ("pretrain", "seen"): SEEN,
     ("pretrain", "speed"): SPEED,
     ("instruct", "train_steps"): TRAIN_STEPS,
     ("instruct", "evals"): EVALS,
+    ("instruct", "scored"): SCORED,
+    ("instruct", "seen"): SEEN,
     ("instruct", "speed"): SPEED,
     ("align", "rollouts"): ROLLOUTS,
     ("align", "updates"): UPDATES,
     ("align", "evals"): EVALS,
+    ("align", "scored"): SCORED,
     ("align", "speed"): SPEED,
     ("evaluate", "story_loss"): STORY_LOSS,
     ("evaluate", "samples"): SAMPLES,

@@ -54,6 +54,25 @@ def bars(counts: Mapping[str, int]) -> bytes:
     return _png(figure)
 
 
+def marked_bars(counts: Mapping[str, int], marks: Mapping[str, int], *, x: str) -> bytes:
+    """Horizontal bars over a logarithmic axis, each with a stroke at its mark; a bar short of it has another colour."""
+    figure, (axes,) = _figure(1, height=0.9 + 0.42 * len(counts))
+    names, values = list(counts), list(counts.values())
+    reached = [COLOURS[0] if counts[name] >= marks[name] else COLOURS[1] for name in names]
+    axes.barh(names, values, color=reached, height=0.62)
+    axes.bar_label(axes.containers[0], labels=[f" {value:,}" for value in values], color=INK, fontsize=9)
+    places = range(len(names))
+    axes.vlines([marks[name] for name in names], [n - 0.4 for n in places], [n + 0.4 for n in places], color=INK, lw=2)
+    axes.invert_yaxis()
+    axes.set_xscale("symlog", linthresh=1)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_xlim(0, 4 * max([*values, *marks.values()]))
+    axes.set_xlabel(x)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    return _png(figure)
+
+
 def histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]], *, x: str, y: str) -> bytes:
     """Step outlines over shared bins."""
     figure, (axes,) = _figure(1)

@@ -190,7 +190,7 @@ def places(chain: Chain) -> Iterator[Block]:
         yield Table(["what", "folder below data/", "rows", "settings"], rows, words=True)
         yield Text(
             "Each folder's _manifest.json holds its inputs, counts, drops and checksums. "
-            'storymill sql "from manifests" lists them; storymill sql "from lineage" follows one story through all.'
+            'storymill sql "from manifests" lists them; storymill sql "from lineage limit 5" follows five stories.'
         )
 
 

@@ -13,12 +13,13 @@ other's, and from 5 uses of each on within 20 % of its share. Features alone are
 import hashlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from lib.store import Config
+from lib.store import Config, digest
+from lib.text.extras import Extra, place, stretches
 from lib.text.prompts.lists import PHRASES, dealt, word_list
 
 FEATURES = ("dialogue", "plot twist", "bad ending", "moral value", "foreshadowing", "conflict")
@@ -35,6 +36,7 @@ FIELDS = {  # the field of an ask -> the field of the plan that names its list
     },
 }
 FIELDS["combined"] = FIELDS[TINY] | FIELDS[SIMPLE]
+Lists = dict[str, dict[str, tuple[str, ...]]]  # by design and field of an ask
 
 
 class PromptPlan(Config):
@@ -61,6 +63,7 @@ class PromptPlan(Config):
     first_words: str = Field("first_words", description="word list, as for verbs: how stories begin")
     least_paragraphs: int = Field(1, ge=1, le=9, description="paragraphs of the shortest story, in simplestories")
     most_paragraphs: int = Field(5, ge=1, le=9, description="paragraphs of the longest story, in simplestories")
+    extra: tuple[Extra, ...] = Field((), description="further asks, about what the stories hold too little of")
     words_digest: str = Field(
         "", description="the lists and their digest; filled in: other words in them are another plan"
     )
@@ -86,6 +89,11 @@ class PromptPlan(Config):
         return word_list(getattr(self, kind), phrases=kind in PHRASES)
 
     @property
+    def total(self) -> int:
+        """All asks: the plan's own and the extra ones."""
+        return self.count + sum(each.count for each in self.extra)
+
+    @property
     def paragraphs(self) -> tuple[str, ...]:
         """The numbers of paragraphs to ask for, dealt as a list is."""
         return tuple(map(str, range(self.least_paragraphs, self.most_paragraphs + 1)))
@@ -107,30 +115,45 @@ class Ask:
     persona: str | None = None
     first_word: str | None = None
     paragraphs: int | None = None
+    extra: bool = False  # asked for beyond the plan's own, to make up for what the stories lack
+    about: str = ""  # of an extra: what the story shall be about
 
 
 def asks(plan: PromptPlan, start: int = 0, stop: int | None = None) -> list[Ask]:
-    """Asks number `start` to `stop` (default: the plan's count), the last one not included."""
-    designs = DESIGNS[plan.design]
+    """Asks number `start` to `stop` (default: all of them), the last one not included."""
+    designs = {*DESIGNS[plan.design], *([TINY] if plan.extra else [])}  # an extra fixes words of that design
     lists = {design: {field: plan.entries(kind) for field, kind in FIELDS[design].items()} for design in designs}
-    made = []
-    for index in range(start, plan.count if stop is None else stop):
-        number, turn = divmod(index, len(designs))  # each design deals its lists to its own asks only
-        made.append(_ask(plan, index, number, designs[turn], lists[designs[turn]]))
-    return made
+    return [_placed(plan, index, lists) for index in range(start, plan.total if stop is None else stop)]
 
 
-def _ask(plan: PromptPlan, index: int, number: int, design: str, lists: dict[str, tuple[str, ...]]) -> Ask:
-    words = {field: dealt(plan.seed, FIELDS[design][field], entries, number) for field, entries in lists.items()}
+def _placed(plan: PromptPlan, index: int, lists: Lists) -> Ask:
+    """Ask number `index`: one of the plan's own, or one of an extra, whose other words are dealt by another seed."""
+    extra, number = place(plan.extra, plan.count, index)
+    if extra is None:
+        designs = DESIGNS[plan.design]
+        number, turn = divmod(number, len(designs))  # each design deals its lists to its own asks only
+        return replace(_ask(plan, plan.seed, number, designs[turn], lists[designs[turn]]), index=index)
+    fixed = {kind: word for kind in FIELDS[TINY] if (word := getattr(extra, kind))}
+    seed = int(digest([plan.seed, extra.after, extra.about, fixed])[:12], 16)
+    return replace(_ask(plan, seed, number, TINY, lists[TINY]), index=index, extra=True, about=extra.about, **fixed)
+
+
+def _ask(plan: PromptPlan, seed: int, number: int, design: str, lists: dict[str, tuple[str, ...]]) -> Ask:
+    words = {field: dealt(seed, FIELDS[design][field], entries, number) for field, entries in lists.items()}
     features: tuple[str, ...] = ()
     if design != SIMPLE:
-        rng = random.Random(f"{plan.seed}/features/{number}")
+        rng = random.Random(f"{seed}/features/{number}")
         features = tuple(each for each in FEATURES if rng.random() < plan.features)
-    paragraphs = None if design == TINY else int(dealt(plan.seed, "paragraphs", plan.paragraphs, number))
-    return Ask(index, features=features, design=design, paragraphs=paragraphs, **words)
+    paragraphs = None if design == TINY else int(dealt(seed, "paragraphs", plan.paragraphs, number))
+    return Ask(number, features=features, design=design, paragraphs=paragraphs, **words)
 
 
 def groups(plan: PromptPlan) -> Iterator[list[Ask]]:
-    """The plan's asks, those of one request together. Only the last request may ask for fewer than the others."""
+    """The plan's asks, those of one request together: never the plan's own with an extra's.
+
+    Only the last request of each stretch may ask for fewer than the others, so a plan that grows keeps all full ones.
+    """
     asked, size = asks(plan), plan.stories_per_request
-    return (asked[start : start + size] for start in range(0, len(asked), size))
+    for stretch in stretches(plan.extra, plan.count):
+        for start in range(stretch.start, stretch.stop, size):
+            yield asked[start : min(start + size, stretch.stop)]

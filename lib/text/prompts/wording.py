@@ -48,6 +48,8 @@ def _wanted(ask: Ask) -> str:
     wanted = []
     if ask.verb:
         wanted.append(f'Use the verb "{ask.verb}", the noun "{ask.noun}" and the adjective "{ask.adjective}" in it.')
+    if ask.about:
+        wanted.append(f"Let the story be about {ask.about}.")
     if ask.features:
         wanted.append(f"Give the story {_joined(ask.features)}.")
     if ask.theme:

@@ -1,0 +1,85 @@
+"""Thin: what a question lacks is asked for, comes, and stays when the plan grows."""
+
+import pytest
+
+from lib import presets, stages, store
+from lib.errors import UserError
+from lib.store import Dataset
+from lib.text.extras import Extra
+from lib.text.prompts import PromptPlan
+from lib.web import thin
+from lib.web.coverage import Coverage, Word, coverage
+
+BRIDGE = "a boy crossing a bridge with a troll under it"
+PLAN = PromptPlan(count=90)
+
+
+def stories(plan: PromptPlan) -> dict[str, Dataset]:
+    """Told by the built-in storyteller, and split."""
+    config = presets.with_overrides(presets.smoke(), {"generate": {"plan": plan.model_dump()}})
+    raw = stages.build("generate", config.generate, {})
+    clean = stages.build("clean", config.clean, {"stories": raw})
+    dedup = stages.build("dedup", config.dedup, {"stories": clean})
+    return {"raw": raw, "split": stages.build("split", config.split, {"stories": dedup})}
+
+
+def found(together: int = 0, **counts: int) -> Coverage:
+    words = tuple(Word(word, n, (), None, "covered" if n >= 20 else "thin") for word, n in counts.items())
+    return Coverage(BRIDGE, 1000, words, (together,), (), 20, "")
+
+
+def test_a_thin_word_becomes_covered():
+    stories(PLAN)
+    before = coverage(store.connect(), BRIDGE)
+    assert {word.word: word.label for word in before.words}["troll"] == "absent"
+    plan = thin.with_extras(PLAN, before)
+    made = stories(plan)
+    after = coverage(store.connect(), BRIDGE)
+    assert {word.label for word in after.words} == {"covered"}
+    assert after.label == "covered"
+    asked = store.connect().execute("select count(*) from requests where status = 'ok'").fetchall()
+    assert asked == [(plan.total,)], "what was answered is not asked for again"
+    assert made["raw"].manifest["rows"] == plan.total
+
+
+def test_a_plan_that_grows_takes_its_extras_along():
+    from flows.run import grown
+
+    config = presets.with_overrides(presets.smoke(), {"generate": {"plan": PLAN.model_dump()}})
+    plan = PLAN.model_copy(update={"extra": (Extra(count=3, after=90, noun="troll"),)})
+    stories(plan)
+    assert grown(config, None) == config
+    assert grown(config, 0).generate.plan == plan
+    bigger = grown(config, 10).generate.plan
+    assert (bigger.count, bigger.extra, bigger.total) == (100, plan.extra, 103)
+    other = presets.with_overrides(config, {"generate": {"plan": {"seed": 5}}})
+    assert grown(other, 10).generate.plan.extra == ()
+
+
+def test_each_thin_word_is_asked_for_beside_the_rest_of_the_question():
+    plan = thin.with_extras(PLAN, found(boy=500, crossing=15, bridge=40, troll=0))
+    asked = [(extra.count, extra.verb, extra.noun, extra.after, extra.about) for extra in plan.extra]
+    assert asked == [(25, "cross", "troll", 90, BRIDGE)]  # 25 hold both words that are thin
+    plan = thin.with_extras(plan, found(happy=3, cat=500), count=7)
+    assert [(extra.count, extra.adjective, extra.noun) for extra in plan.extra[1:]] == [(7, "happy", "cat")]
+
+
+def test_words_that_never_meet_are_asked_for_together():
+    (extra,) = thin.with_extras(PLAN, found(together=1, crossing=50, bridge=40)).extra
+    assert (extra.verb, extra.noun, extra.count) == ("cross", "bridge", thin.NUM_TOGETHER)
+
+
+def test_what_is_covered_is_not_asked_for():
+    with pytest.raises(UserError, match="cover .* already"):
+        thin.with_extras(PLAN, found(together=3, crossing=50, bridge=40))
+
+
+def test_the_printed_flags_make_the_same_plan():
+    import shlex
+
+    from flows.__main__ import app
+
+    plan = thin.with_extras(PLAN, found(boy=500, crossing=50, bridge=4, troll=0))
+    _, bound, _ = app.parse_args(["plan", "--preset", "smoke", *shlex.split(thin.flags(plan))])
+    changes = bound.arguments["changes"].model_dump(exclude_unset=True)
+    assert presets.with_overrides(presets.smoke(), changes).generate.plan == plan
