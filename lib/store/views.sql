@@ -167,8 +167,11 @@ select raw.story_id, raw.source, raw.model, raw.request_id, asked.prompt, asked.
        loss.base as base_bits_per_byte, loss.instruct as instruct_bits_per_byte, loss.aligned as aligned_bits_per_byte
 from raw
 left join (
-    select request_id, any_value(prompt) as prompt, count(*) as attempts, sum(cost_microdollars) as cost_microdollars
-    from requests
+    -- of a request for several stories each bears its share
+    select request_id, any_value(prompt) as prompt, count(*) as attempts,
+           sum(cost_microdollars) / greatest(any_value(stories), 1) as cost_microdollars
+    from requests left join (select request_id, count(*) as stories from generate_plan group by request_id)
+        using (request_id)
     group by request_id
 ) as asked using (request_id)
 left join (select * from drops where stage <> 'tokens') as gone using (story_id)
