@@ -33,10 +33,8 @@ def clean(draft: Draft, config: CleanConfig, *, stories: Dataset) -> None:
             f"clean kept none of {draft.counts['rows_in']:,} stories ({reasons}), expected at least one: "
             "is this English text with whole stories? If so, set clean.min_words and clean.max_words to fit it"
         )
-    without = sum(
-        _num_without_summary(part.table(["summary"])) for part in stories.parts()
-    )  # part by part: memory is flat
-    draft.count(summaries_made=without - _num_dropped_without(draft))
+    num_without = sum(_num_without_summary(part.table(["summary"])) for part in stories.parts())  # memory stays flat
+    draft.count(summaries_made=num_without - _num_dropped_without(draft))
 
 
 def clean_part(table: pa.Table, n: int, config: CleanConfig) -> PartResult:
