@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from lib import store
@@ -97,18 +98,18 @@ def test_a_batch_created_just_before_the_kill_is_found_again_and_one_never_creat
         assert [each.key for each in batch_records.pending(store.root())] == [record.key]  # another plan's
 
 
-def test_killed_while_it_books_the_rest_is_booked_and_nothing_twice(monkeypatch):
+@pytest.mark.parametrize("booked", [20, 40])
+def test_killed_while_it_books_the_rest_is_booked_and_nothing_twice(monkeypatch, booked):
     with running() as base_url:
-        first = config(base_url).model_copy(update={"batch_poll_seconds": 0.5})
-        killed_after(first, handed_over)
-        (record,) = batch_records.pending(store.root())
-        with monkeypatch.context() as killed:  # as if killed between the last row and the end of the record
+        with monkeypatch.context() as killed:
             killed.setattr(batch_records.Record, "forget", lambda self, root: None)
-            build(first)
-        assert [each.key for each in batch_records.pending(store.root())] == [record.key]  # booked, and still there
+            build(config(base_url))
+        (segment,) = (store.root() / "requests").glob("requests-*.parquet")
+        pq.write_table(pq.read_table(segment).slice(0, booked), segment)  # the kill came after so many rows
         made_whole(build(config(base_url, 41)), 41)
         assert ledger("select count(*), count(distinct request_id) from requests") == (41, 41)
-        assert stats(base_url)["answered_again"] == 0
+        seen = stats(base_url)
+    assert (seen["requests"], seen["answered_again"], seen["batches"]) == (41, 0, 2)
 
 
 def test_mixed_sends_a_share_by_batch_while_the_rest_goes_live():
