@@ -118,6 +118,14 @@ def test_a_request_that_does_not_fit_waits_for_those_in_flight():
     assert asyncio.run(story()) == ["first settles", "second goes"]
 
 
+def test_what_nobody_knows_the_cost_of_stays_spent_to_its_worst():
+    budget = Budget(100)
+    for cost in (None, 10, 0):
+        budget.hold(30)
+        budget.settle(30, cost)
+    assert (budget.spent, budget.reserved) == (40, 0)
+
+
 def test_what_an_earlier_run_spent_counts():
     budget = Budget(100, spent=95)
     assert budget.fits(5) and not budget.fits(6)

@@ -2,12 +2,15 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from lib import store
 from lib.errors import Stopped, UserError
 from lib.text import batch_records
+from lib.text.budget import worst_tokens
 from lib.text.storyteller import Mischief, running
+from lib.web import cost
 from tests.economy import SPENT, build, config_for, killed_after, ledger, stats
 from tests.teacher import FakeTeacher, failure, told
 
@@ -20,6 +23,10 @@ def made_whole(dataset: store.Dataset, count: int) -> None:
     assert dataset.manifest["counts"] == {"rows_in": count, "rows_out": count}
     assert not list(batch_records.pending(store.root()))
     assert not [path.name for path in (store.root() / "requests").iterdir() if path.name.startswith("batch-")]
+
+
+def handed_over() -> bool:
+    return any(each.batch_id for each in batch_records.pending(store.root()))
 
 
 def live_and_batch() -> dict[str, int]:
@@ -58,7 +65,7 @@ def test_lines_in_the_error_file_and_batches_that_expire_are_asked_again():
 def test_after_kill_9_the_batch_is_fetched_not_bought_again(transport):
     with running() as base_url:
         first = config(base_url).model_copy(update={"batch_poll_seconds": 60.0})
-        killed_after(first, lambda: any(each.batch_id for each in batch_records.pending(store.root())))
+        killed_after(first, handed_over)
         made = build(config(base_url, 50).model_copy(update={"transport": transport}))
         seen = stats(base_url)
     made_whole(made, 50)
@@ -91,18 +98,18 @@ def test_a_batch_created_just_before_the_kill_is_found_again_and_one_never_creat
         assert [each.key for each in batch_records.pending(store.root())] == [record.key]  # another plan's
 
 
-def test_killed_while_it_books_the_rest_is_booked_and_nothing_twice(monkeypatch):
+@pytest.mark.parametrize("booked", [20, 40])
+def test_killed_while_it_books_the_rest_is_booked_and_nothing_twice(monkeypatch, booked):
     with running() as base_url:
-        first = config(base_url).model_copy(update={"batch_poll_seconds": 0.5})
-        killed_after(first, lambda: any(each.batch_id for each in batch_records.pending(store.root())))
-        (record,) = batch_records.pending(store.root())
-        with monkeypatch.context() as killed:  # as if killed between the last row and the end of the record
+        with monkeypatch.context() as killed:
             killed.setattr(batch_records.Record, "forget", lambda self, root: None)
-            build(first)
-        assert [each.key for each in batch_records.pending(store.root())] == [record.key]  # booked, and still there
+            build(config(base_url))
+        (segment,) = (store.root() / "requests").glob("requests-*.parquet")
+        pq.write_table(pq.read_table(segment).slice(0, booked), segment)  # the kill came after so many rows
         made_whole(build(config(base_url, 41)), 41)
         assert ledger("select count(*), count(distinct request_id) from requests") == (41, 41)
-        assert stats(base_url)["answered_again"] == 0
+        seen = stats(base_url)
+    assert (seen["requests"], seen["answered_again"], seen["batches"]) == (41, 0, 2)
 
 
 def test_mixed_sends_a_share_by_batch_while_the_rest_goes_live():
@@ -123,10 +130,25 @@ def test_the_budget_holds_for_batches_and_a_pending_one_counts():
         made_whole(build(config(base_url, 200, budget=1.0)), 200)
 
 
+def test_a_batch_that_nobody_fetches_now_still_counts_in_the_budget():
+    with running(Mischief(slow=0.5)) as base_url:  # so that few go live before the kill
+        halves = {"transport": "mixed", "batch_share": 0.5, "batch_poll_seconds": 60.0, "concurrency": 1}
+        killed_after(
+            config_for(base_url, 40, **halves),
+            handed_over,
+        )
+        (record,) = batch_records.pending(store.root())
+        held = sum(record.price.of(*worst_tokens(each)) for each in record.lines(store.root()).values())
+        with pytest.raises(Stopped):  # the first requests are in no batch; what the last ones can cost is spoken for
+            cost.pilot(config_for(base_url, 40, budget=(held + 1000) / 1e6), 10, lambda *_: None)
+        assert ledger(SPENT)[0] <= 1000
+        assert [each.key for each in batch_records.pending(store.root())] == [record.key]
+
+
 def test_a_batch_of_another_address_is_not_given_up_silently():
     with running() as base_url, running() as other:
         first = config(base_url).model_copy(update={"batch_poll_seconds": 60.0})
-        killed_after(first, lambda: any(each.batch_id for each in batch_records.pending(store.root())))
+        killed_after(first, handed_over)
         with pytest.raises(UserError, match="was handed over to http"):
             build(config(other))
 
@@ -134,7 +156,7 @@ def test_a_batch_of_another_address_is_not_given_up_silently():
 def test_a_batch_the_endpoint_forgot_counts_as_spent_and_is_asked_again(data_root):
     with running() as base_url:
         first = config(base_url).model_copy(update={"batch_poll_seconds": 60.0})
-        killed_after(first, lambda: any(each.batch_id for each in batch_records.pending(store.root())))
+        killed_after(first, handed_over)
     (record,) = batch_records.pending(data_root)
     with running() as other:
         record.base_url = other

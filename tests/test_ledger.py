@@ -213,9 +213,11 @@ def test_a_ledger_of_before_these_columns_is_still_read(data_root):
     path = segments(data_root, "parquet")[0]
     table = pq.read_table(path).drop_columns(new)
     pq.write_table(table, path)
-    write(data_root, row("b"))
+    write(data_root, row("b") | {"transport": "live"})
+    ledger.seal(data_root)
     assert ledger.load(data_root, ["a", "b"])["a"].spent == 3
     assert [request for request, *_ in seen(data_root)] == ["a", "b"]
     with duckdb.connect() as con:
         columns = [name for name, *_ in con.execute(f"describe {ledger.requests_sql(data_root)}").fetchall()]
-    assert columns == ledger.SCHEMA.names
+        known = con.execute(f"select transport from ({ledger.requests_sql(data_root)}) order by request_id").fetchall()
+    assert columns == ledger.SCHEMA.names and known == [(None,), ("live",)]

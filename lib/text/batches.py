@@ -34,7 +34,8 @@ class Flight:
     """One batch on its way."""
 
     record: Record
-    jobs: dict[str, Job]  # by custom_id; lines of other plans are in the record alone
+    jobs: dict[str, Job]  # by custom_id: the lines that this run waits for
+    ours: set[str]  # custom_ids of this plan, whose cost is held in its budget; lines of other plans are just booked
     booked: set[str] = field(default_factory=set)  # custom_ids that are in the ledger: a run was killed while it booked
 
 
@@ -60,11 +61,15 @@ class Batches:
 
     def adopt(self, flight: Flight) -> None:
         """Take over a batch of an earlier run."""
-        lines = flight.record.lines(self._root)
         for name, job in flight.jobs.items():
             job.attempts = parted(name)[1]
-            self._account.budget.hold(self._sent(flight.record, name, lines[name]).reserved)
+        self._account.budget.hold(self.worst(flight))
         self.flying[flight.record.key] = flight
+
+    def worst(self, flight: Flight) -> int:
+        """Micro-dollars that this plan's lines in it can cost at most."""
+        lines = flight.record.lines(self._root)
+        return sum(self._sent(flight.record, name, lines[name]).reserved for name in flight.ours)
 
     async def run(self, jobs: Iterable[Job], repeat: bool = True) -> list[Job]:
         """Until every batch has ended. What is left then, because `repeat` says not to hand it over again."""
@@ -100,7 +105,7 @@ class Batches:
             for job in jobs.values():
                 job.attempts += 1
                 job.sent += 1
-            self.flying[record.key] = Flight(record, jobs)
+            self.flying[record.key] = Flight(record, jobs, ours=set(jobs))
             await self._create(record, text)
             waiting = waiting[len(taken) :]
         return waiting
@@ -138,9 +143,8 @@ class Batches:
         if record.batch_id is None:
             record.batch_id = await self._insist(lambda: self._client.find_batch(key))
             if record.batch_id is None:
-                lines = record.lines(self._root)
-                for name, job in flight.jobs.items():
-                    self._account.budget.settle(self._sent(record, name, lines[name]).reserved, 0)
+                self._account.budget.settle(self.worst(flight), 0)
+                for job in flight.jobs.values():
                     job.attempts -= 1
                 self._forget(key)
                 return list(flight.jobs.values())
@@ -175,7 +179,7 @@ class Batches:
             if job := flight.jobs.get(name):
                 attempt = job.heard(attempt)
                 heard.append((job, payload, attempt))
-            self._account.book(self._sent(flight.record, name, payload), attempt, ours=job is not None)
+            self._account.book(self._sent(flight.record, name, payload), attempt, ours=name in flight.ours)
         self._account.flush()
         self._forget(key)
         again = [job for job, payload, attempt in heard if self._judge.pause(job, payload, attempt) is not None]

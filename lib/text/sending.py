@@ -74,7 +74,7 @@ async def _send(
     config = plan.config
     budget = Budget(None if config.budget is None else microdollars(config.budget), plan.spent)
     prices = {"live": config.price(), "batch": config.price().times(1 - config.batch_discount)}
-    client = Client(base_url, key, deadline=config.deadline, connections=config.concurrency)
+    client = Client(base_url, key, deadline=config.deadline, connections=config.concurrency + 1)  # one for batches
     started = time.monotonic()
     with ledger.Writer(root()) as writer:
         account = Account(writer, config.source, budget, prices)
@@ -145,16 +145,22 @@ class _Run:
     def _left_after_adopting(self, jobs: list[Job]) -> list[Job]:
         """Take over every batch of an earlier run that holds some of these; gives back who is in none."""
         by_id = {job.request.request_id: job for job in jobs}
+        wanted = {request.request_id for request in self._plan.requests}
         for record in batch_records.pending(root()):
             names = {name: batch_records.parted(name) for name in record.lines(root())}
             past = {each: self._plan.past.get(each) or ledger.Past() for each, _ in names.values()}
             booked = {name for name, (each, attempt) in names.items() if attempt <= past[each].attempts}
             if len(booked) == len(names):  # a run was killed just before it could forget this one
                 record.forget(root())
-            ours = {name: each for name, (each, _) in names.items() if name not in booked and each in by_id}
-            if ours:
+                continue
+            ours = {name for name, (each, _) in names.items() if each in wanted} - booked
+            inside = {name: by_id.pop(names[name][0]) for name in sorted(ours) if names[name][0] in by_id}
+            flight = Flight(record, inside, ours, booked)
+            if inside:
                 self._refuse_another_address(record, len(names))
-                self._batches.adopt(Flight(record, {name: by_id.pop(each) for name, each in ours.items()}, booked))
+                self._batches.adopt(flight)
+            elif ours:  # nobody fetches it in this run, and it can cost all that
+                self._account.budget.settle(0, self._batches.worst(flight))
         return list(by_id.values())
 
     def _refuse_another_address(self, record: batch_records.Record, lines: int) -> None:
