@@ -45,6 +45,18 @@ class Measured:
     figures: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: figures as text, how many times better ours is, and what it has to reach."""
+
+    stage: str
+    ours: str
+    peer: str
+    ratio: float | None = None
+    bar: float | None = None
+    note: str = ""
+
+
 class CaseFailed(Exception):
     """A case ended with an error; the text holds the last of what it wrote."""
 

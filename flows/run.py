@@ -42,7 +42,7 @@ def generated_for(split: Dataset) -> Dataset | None:
     """The generate dataset that a split goes back to. A plan counts once its stories are split: a run that was killed
     before then is the same run when it is started again."""
     dataset = split
-    while dataset.stage not in ("generate", "ingest"):
+    while dataset.stage not in ("generate", "ingest", "selfinstruct"):
         above = Dataset(**dataset.manifest["inputs"]["stories"])
         if store.find(above.stage, above.name) is None:
             return None

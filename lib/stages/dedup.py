@@ -4,6 +4,8 @@ In:   cleaned stories
 Out:  the kept rows + `cluster_id`, one part per part; the others under _dropped/ with `reason, kept_id, similarity`
 Relies on lib/text/shingles.py: 5-word shingles, Jaccard similarity, every pair counted in full.
 
+A task (a row with an `instruction`) is its instruction, input and answer together: many tasks have the answer "Yes".
+
 The rule: rows in order, held-out rows (given_split val or test) before all others, then as they came. A story goes when
 an earlier KEPT story is its exact duplicate (the same words in order; case and punctuation do not count) or its
 near duplicate (at least `jaccard` similar). It joins the cluster of the most similar such story, whose story_id names
@@ -18,7 +20,7 @@ from pydantic import Field
 from lib.store import Config, Dataset, Draft, Stage
 from lib.text.shingles import Shingles, first_kept
 
-STAGE = Stage("dedup", 1)
+STAGE = Stage("dedup", 2)
 HELD_OUT = ("val", "test")
 
 
@@ -77,11 +79,19 @@ def _in_order_of_the_rule(stories: Dataset, config: DedupConfig) -> tuple[list[s
     for wants_held_out in (True, False):
         start = 0
         for part in stories.parts():
-            table = part.table(["story_id", "text", "given_split"])
+            table = part.table(["story_id", "text", "instruction", "input", "given_split"])
             wanted = pc.equal(pc.fill_null(pc.is_in(table["given_split"], pa.array(HELD_OUT)), False), wants_held_out)
-            shingles.add(table.filter(wanted)["text"])
+            shingles.add(_whole_text(table.filter(wanted)))
             places.append(start + np.flatnonzero(wanted.to_numpy()))
             start += len(table)
             if wants_held_out:
                 ids += table["story_id"].to_pylist()
     return ids, shingles, np.concatenate(places) if places else np.empty(0, np.int64)
+
+
+def _whole_text(table: pa.Table) -> pa.ChunkedArray:
+    """What a row says: a story's text; a task's instruction, input and answer."""
+    asked = pc.binary_join_element_wise(
+        pc.fill_null(table["instruction"], ""), pc.fill_null(table["input"], ""), table["text"], "\n"
+    )
+    return pc.if_else(pc.is_valid(table["instruction"]), asked, table["text"])

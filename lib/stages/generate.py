@@ -20,7 +20,7 @@ from lib.store import Draft, Stage, schemas
 from lib.text import ledger, prompts, replies
 from lib.text.teacher import Key, Names, Request, TeacherConfig, answered
 
-STAGE = Stage("generate", 1)
+STAGE = Stage("generate", 2)
 
 
 class GenerateConfig(TeacherConfig):

@@ -22,7 +22,7 @@ from lib.store import Config, Dataset, Draft, PartResult, Stage
 from lib.text.openings import OPENINGS
 from lib.text.template import instruction
 
-STAGE = Stage("split", 1)
+STAGE = Stage("split", 2)
 NGRAM = 13  # words; the usual length for contamination checks since GPT-3 (arXiv 2005.14165, appendix C)
 HELD_OUT = ("val", "test")
 

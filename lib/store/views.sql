@@ -22,10 +22,15 @@ select split.*, clusters.cluster_size from split join clusters using (cluster_id
 create view drops as
 select 'generate' as stage, story_id, reason, detail, text from generate_dropped
 union all
+select 'selfinstruct', story_id, reason, detail, text from selfinstruct_dropped
+union all
 select 'clean', story_id, reason, detail, text from clean_dropped
 union all
 select 'dedup', story_id, reason, format('{} of {}, similarity {:.2f}', reason, kept_id, similarity), text
 from dedup_dropped
+union all
+select 'novelty', story_id, reason, format('asked like {}, similarity {:.2f}', kept_id, similarity), text
+from novelty_dropped
 union all
 select 'tokens', story_id, reason, detail, null from tokens_dropped;
 
@@ -100,6 +105,9 @@ comment on view clean is 'repaired stories, with words and chars';
 comment on view clean_dropped is 'what clean dropped, and why';
 comment on view dedup is 'one story per cluster of duplicates';
 comment on view dedup_dropped is 'duplicates: of which story, and how similar';
+comment on view novelty is 'the stories that were asked for in new words (where that is checked)';
+comment on view novelty_dropped is 'what was asked for before in nearly the same words: of which row, and how similar';
+comment on view novelty_neighbours is 'the earlier kept rows whose instruction or summary each one is most like';
 comment on view drops is 'every dropped story of every stage, with its reason';
 comment on view clusters is 'groups of duplicate stories';
 comment on view tokens is 'where each story lies in the token shards';

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from lib.text.storyteller import MODEL, beats, words
+from lib.text.storyteller import MODEL, beats, instructions, words
 from lib.text.storyteller.mischief import Mischief, happens, number, share
 from lib.text.storyteller.story import Told, Wish, tell
 from lib.text.storyteller.wish import wish_of
@@ -123,6 +123,8 @@ class Storyteller:
         told = self._told(request["messages"], story_seed)
         as_json = (request.get("response_format") or {}).get("type", "text") != "text"
         content = json.dumps({"story": told.story, "summary": told.summary}) if as_json else told.story
+        if tasks := instructions.asked(request["messages"]):
+            content = instructions.answer(tasks, story_seed, as_json)
         refusal, finish = None, "stop"
         if happens(rates.refusal, *question, "refusal"):
             self.faults["refusal"] += (

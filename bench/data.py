@@ -1,0 +1,75 @@
+"""The data half beside its peers: one table, measured in one run.
+
+    pip install -c constraints.txt -e ".[bench]"
+    python -m bench.data                                          # everything, on text of the built-in storyteller
+    python -m bench.data --stories train.jsonl --llama2c ../llama2.c
+    python -m bench.data --only near clean --rounds 1
+
+In:   a .jsonl of stories to imitate, llama2.c's checkout (both optional), how many rounds each case runs
+Out:  a table: ours, the peer, how many times better, what it has to reach; exit code 1 where a bar is missed
+
+Ratios of CPU seconds of one run are worth keeping; the figures themselves belong to the machine of that day.
+"""
+
+import importlib
+import sys
+from typing import Literal
+
+from cyclopts import App
+from rich.console import Console
+from rich.table import Table
+
+from bench.beside import CaseFailed, Row
+
+Name = Literal["clean", "near", "encode", "novelty", "cost", "sql", "cached"]
+NAMES: tuple[Name, ...] = ("clean", "near", "encode", "novelty", "cost", "sql", "cached")
+app = App(name="bench.data", help="The data half beside its peers, measured in one run.")
+
+
+@app.default
+def run(
+    *, only: list[Name] | None = None, rounds: int = 3, stories: str | None = None, llama2c: str | None = None
+) -> None:
+    """Measure and print.
+
+    Parameters
+    ----------
+    only
+        Some of the benches instead of all of them.
+    rounds
+        How often each case runs; the best round counts.
+    stories
+        A .jsonl of real stories to imitate. Without one: the built-in storyteller's.
+    llama2c
+        The folder of a checkout of llama2.c, for the encoding bench.
+    """
+    rows: list[Row] = []
+    for name in only or NAMES:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        try:
+            rows += importlib.import_module(f"bench.{name}").table(rounds=rounds, stories=stories, llama2c=llama2c)
+        except CaseFailed as error:
+            sys.exit(f"bench.{name}: {error}")
+    show(rows)
+    if any(row.ratio is not None and row.bar is not None and row.ratio < row.bar for row in rows):
+        sys.exit(1)
+
+
+def show(rows: list[Row]) -> None:
+    table = Table(header_style="bold", show_edge=False, pad_edge=False)
+    for column in ("stage", "ours", "peer"):
+        table.add_column(column, overflow="fold")
+    for column in ("ratio", "bar"):
+        table.add_column(column, justify="right")
+    table.add_column("note", overflow="fold")
+    for row in rows:
+        table.add_row(row.stage, row.ours, row.peer, _times(row.ratio), _times(row.bar), row.note)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _times(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}×"
+
+
+if __name__ == "__main__":
+    app()
