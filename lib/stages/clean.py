@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from lib.errors import UserError
 from lib.store import Dataset, Draft, PartResult, Stage
-from lib.text.alpaca_rules import judge_instructions, repair_instructions
+from lib.text.alpaca_rules import INSTRUCTION_RULES_VERSION, judge_instructions, repair_instructions
 from lib.text.repair import repair_column
 from lib.text.rules import RULE_VERSION, Limits, judge
 from lib.text.summary import extractive_summary, request_summary
@@ -56,7 +56,8 @@ def clean_part(table: pa.Table, n: int, config: CleanConfig) -> PartResult:
     kept = _with(mended.filter(stays), text=kept_texts, summary=summaries)
     kept = _with(kept, words=pa.array(words, pa.int32()).filter(stays), chars=pc.utf8_length(kept_texts))
     dropped = _with(table, reason=reason, detail=pa.array(details, pa.string())).filter(pc.invert(stays))
-    dropped = _with(dropped, rule_version=pa.array([RULE_VERSION] * len(dropped), pa.int32()))
+    versions = pc.if_else(pc.is_valid(dropped["instruction"]), INSTRUCTION_RULES_VERSION, RULE_VERSION)
+    dropped = _with(dropped, rule_version=versions.cast(pa.int32()))
     return PartResult(
         files={f"part-{n:05d}.parquet": kept, f"_dropped/part-{n:05d}.parquet": dropped},
         rows_in=len(table),

@@ -58,6 +58,9 @@ IMAGE = re.compile(
     r"(?!conclusion|compar|parallel|inferen|distinction|analog|lesson|connection|contrast|line between|mental|verbal|word)",
     re.IGNORECASE,
 )
+DRAWN_IN_CODE = re.compile(
+    r"\b(?:code|program|script|python|java|javascript|html|css|svg|latex|ascii|turtle)\b", re.IGNORECASE
+)
 SECOND = re.compile(
     r"(?:\A|\n)[ \t]*(?:\d+\.\s*)?(?:#+ ?)?(?:Instruction|Response|Output)[ \t]*(?:\d+[ \t]*)?:", re.IGNORECASE
 )
@@ -83,6 +86,7 @@ NOT_APPLICABLE = re.compile(
     r"(?:N/A|NA|n/a|N\.A\.|<no ?output>|[Nn]o ?output|[Nn]ot [Aa]pplicable)[.\s]*"
 )  # Na is sodium
 ESCAPED = {"\\n": "\n", "\\t": "\t", '\\"': '"', "\\/": "/"}
+BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 Rule = Callable[[Task], str | None]  # what is wrong, as it stands in the row; None where nothing is
@@ -127,17 +131,18 @@ def repair(text: str) -> str:
     text = INVISIBLE.sub("", LINE_END.sub("\n", text))
     if "\\" in text and not CODE.search(text):
         text = _unescaped(text)
-    return text.strip()
+    text = BLANK_LINES.sub("", text).rstrip()
+    return text if "\n" in text else text.strip()
 
 
 def _unescaped(text: str) -> str:
     """Escapes that were escaped once too often: there all line ends are spelt out, or all quotes, and none is real."""
     text = UNICODE_ESCAPE.sub(lambda found: _character(found[1], found[0]), text)
     for escape, meant in ESCAPED.items():
-        # \n alone may be spoken of, and \neq is mathematics; "\n\n" or two of them before no small letter is neither.
-        many = len(re.findall(re.escape(escape) + "(?![a-z])", text)) > 1
-        if many and meant not in text.replace(escape, ""):
-            text = re.sub(re.escape(escape) + ("(?![a-z])" if escape[1] in "nt" else ""), lambda _, m=meant: m, text)
+        # A single \n may be spoken of, and \neq and \theta are mathematics: two of them, before no small letter, are not.
+        pattern = re.escape(escape) + ("(?![a-z])" if escape[1] in "nt" else "")
+        if len(re.findall(pattern, text)) > 1 and meant not in text.replace(escape, ""):
+            text = re.sub(pattern, lambda _, meant=meant: meant, text)
     return text
 
 
@@ -177,7 +182,7 @@ def _internet(task: Task) -> str | None:
 
 def _image_request(task: Task) -> str | None:
     found = IMAGE.search(task.instruction)
-    return found[0] if found and not CODE.search(task.output) else None  # a program that draws is an answer
+    return found[0] if found and not DRAWN_IN_CODE.search(task.instruction) else None
 
 
 def _empty_code(task: Task) -> str | None:

@@ -9,6 +9,7 @@ else is asked. An answer without digits ("forty-two") is left alone.
 import ast
 import re
 from fractions import Fraction
+from math import isqrt
 
 ASK = (
     r"(?:please\s+)?(?:what\s+is|what's|how\s+much\s+is|calculate|compute|evaluate|solve|find|simplify|work\s+out|determine)"
@@ -24,7 +25,8 @@ GENERIC = re.compile(
     re.IGNORECASE,
 )
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?")
-LARGEST_POWER = 20
+LONGEST = 60  # digits of a number
+LARGEST_POWER, LARGEST_BITS = 20, 1000
 OPERATORS = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
@@ -39,7 +41,7 @@ def missing_value(instruction: str, given: str, answer: str) -> str | None:
     if not (found := _computed(asked.strip())):
         return None
     expression, value = found
-    numbers = NUMBER.findall(answer.replace("−", "-"))
+    numbers = [number for number in NUMBER.findall(answer.replace("−", "-")) if len(number) <= LONGEST]
     if not numbers or any(_is(number, value) for number in numbers):
         return None
     shown = str(value) if value.denominator == 1 else f"{float(value):g}"
@@ -53,7 +55,7 @@ def _computed(asked: str) -> tuple[str, Fraction] | None:
         return (f"{found[1]} % of {found[2]}", share * whole / 100) if share is not None and whole is not None else None
     if found := ROOT.fullmatch(asked):
         square = _plain(found[1])
-        root = Fraction(round(float(square) ** 0.5)) if square is not None else None
+        root = Fraction(isqrt(square.numerator), isqrt(square.denominator)) if square is not None else None
         return (f"square root of {found[1]}", root) if root is not None and root * root == square else None
     found = SUM.fullmatch(asked)
     return (found[1].strip(), value) if found and (value := _value(found[1])) is not None else None
@@ -61,7 +63,7 @@ def _computed(asked: str) -> tuple[str, Fraction] | None:
 
 def _plain(number: str) -> Fraction | None:
     try:
-        return Fraction(number.rstrip(".,").replace(",", ""))
+        return Fraction(number.rstrip(".,").replace(",", "")) if len(number) <= LONGEST else None
     except ValueError:
         return None
 
@@ -77,6 +79,13 @@ def _value(expression: str) -> Fraction | None:
 
 
 def _reduced(node: ast.expr) -> Fraction:
+    value = _of(node)
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > LARGEST_BITS:
+        raise ValueError("a number beyond any answer")
+    return value
+
+
+def _of(node: ast.expr) -> Fraction:
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return Fraction(str(node.value))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -84,7 +93,7 @@ def _reduced(node: ast.expr) -> Fraction:
     if isinstance(node, ast.BinOp):
         left, right = _reduced(node.left), _reduced(node.right)
         if isinstance(node.op, ast.Pow) and right.denominator == 1 and abs(right) <= LARGEST_POWER:
-            return left**right
+            return left ** int(right)
         if operator := OPERATORS.get(type(node.op)):
             return operator(left, right)
     raise ValueError("no arithmetic")
@@ -97,5 +106,7 @@ def _is(number: str, value: Fraction) -> bool:
         top, bottom = spelt.split("/")
         return int(bottom) != 0 and Fraction(top) / int(bottom) == value
     decimals = len(spelt.partition(".")[2])
-    unit = Fraction(1, 10**decimals)
-    return abs(Fraction(spelt) - value) <= (unit if decimals else Fraction(0))
+    if not decimals:
+        return Fraction(spelt) == value
+    unit, cut = Fraction(1, 10**decimals), abs(value) - abs(Fraction(spelt))
+    return abs(Fraction(spelt) - value) <= unit / 2 or 0 <= cut < unit  # rounded, or cut off
