@@ -1,6 +1,6 @@
 """What the flows share: how a stage becomes a task run, how a plan grows, what a finished flow shows."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
@@ -17,10 +17,13 @@ AnyConfig = TypeVar("AnyConfig", bound=StoriesConfig)
 def name() -> str:
     """nightly, 10,000 stories: the UI's default names say nothing."""
     config = flow_run.parameters.get("config")
-    source = (
-        config.ingest.path if config and config.ingest else f"{config.generate.plan.count:,} stories" if config else ""
-    )
-    return f"{flow_run.flow_name}, {source}"
+    return f"{flow_run.flow_name}, {source(config) if config else ''}"
+
+
+def source(config: StoriesConfig) -> str:
+    if config.ingest:
+        return config.ingest.path
+    return f"{config.selfinstruct.count:,} tasks" if config.selfinstruct else f"{config.generate.plan.count:,} stories"
 
 
 def as_task(stage: str, config: Config, **inputs: Dataset) -> Dataset:
@@ -33,27 +36,42 @@ def grown(config: AnyConfig, more: int | None) -> AnyConfig:
     if more is None or config.ingest:
         return config
     splits = (generated_for(split) for split in store.finished("split"))
-    made = (each.manifest["config"]["plan"]["count"] for each in splits if each and same_plan(each, config))
+    made = [_plan(each.manifest["config"])["count"] for each in splits if each and same_plan(each, config)]
+    if config.selfinstruct:
+        count = max(made, default=config.selfinstruct.count) + more
+        return with_overrides(config, {"selfinstruct": {"count": count}})
     count = max(made, default=config.generate.plan.count) + more
     return with_overrides(config, {"generate": {"plan": {"count": count}}})
 
 
+def _plan(config: dict[str, Any]) -> dict[str, Any]:
+    """Where the count stands: in generate's plan, or beside selfinstruct's other fields."""
+    return config.get("plan", config)
+
+
 def generated_for(split: Dataset) -> Dataset | None:
-    """The generate dataset that a split goes back to. A plan counts once its stories are split: a run that was killed
-    before then is the same run when it is started again."""
+    """The dataset of asked stories or tasks that a split goes back to. A plan counts once its stories are split: a run
+    that was killed before then is the same run when it is started again."""
     dataset = split
     while dataset.stage not in ("generate", "ingest", "selfinstruct"):
         above = Dataset(**dataset.manifest["inputs"]["stories"])
         if store.find(above.stage, above.name) is None:
             return None
         dataset = above
-    return dataset if dataset.stage == "generate" else None
+    return dataset if dataset.stage != "ingest" else None
 
 
 def same_plan(dataset: Dataset, config: StoriesConfig) -> bool:
     """Whether the dataset was asked for with this config, however many stories it was."""
-    theirs, ours = dataset.manifest["identity"], config.generate.identity()
-    return theirs | {"plan": theirs["plan"] | {"count": 0}} == ours | {"plan": ours["plan"] | {"count": 0}}
+    ours = (config.selfinstruct or config.generate).identity()
+    asked = "selfinstruct" if config.selfinstruct else "generate"
+    return dataset.stage == asked and _uncounted(dataset.manifest["identity"]) == _uncounted(ours)
+
+
+def _uncounted(identity: dict[str, Any]) -> dict[str, Any]:
+    if "plan" in identity:
+        return identity | {"plan": identity["plan"] | {"count": 0}}
+    return identity | {"count": 0}
 
 
 def show_rows(made: dict[str, Dataset]) -> None:
