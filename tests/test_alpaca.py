@@ -65,7 +65,7 @@ def test_equal_answers_to_different_tasks_are_different_rows(tmp_path):
 def test_an_instruction_of_tinystories_is_no_task(tmp_path):
     asked = {"words": ["quit", "oak", "gloomy"], "features": []}
     row = rows(published(tmp_path / "a.json", {"story": "A cat.", "instruction": asked}))[0]
-    assert row["instruction"] is None and row["verb"] == "quit"
+    assert (row["instruction"], row["verb"], row["text"]) == (None, "quit", "A cat.")
 
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
@@ -111,7 +111,7 @@ def test_what_is_no_list_of_objects_is_named(tmp_path, content, message):
         ("$a \\neq b$, \\nabla, \\nu", "$a \\neq b$, \\nabla, \\nu"),
         ('She said \\"hi\\" twice', 'She said "hi" twice'),
         ("It\\u2019s \\ud83d", "It’s \\ud83d"),
-        ("def f():\n    print('a\\nb\\nc')", "def f():\n    print('a\\nb\\nc')"),
+        ("print('A\\nB\\nC');", "print('A\\nB\\nC');"),
         ("\n    return 1\nend \n", "    return 1\nend"),
         ("“Quotes” stay – here", "“Quotes” stay – here"),
     ],

@@ -75,10 +75,7 @@ def _json(path: Path) -> Records:
 
 
 def _elements(path: Path) -> Iterator[Any]:
-    """The elements of a JSON list; a block and one element are in memory at a time.
-
-    An element counts once something follows it: half a number at the end of a block would pass for a whole one.
-    """
+    """The elements of a JSON list of objects; a block and one element are in memory at a time."""
     number, mark, text = 0, "[", ""  # mark: what stands before the next element
     with path.open("rb") as file:
         decode = codecs.getincrementaldecoder("utf-8-sig")()
@@ -93,8 +90,6 @@ def _elements(path: Path) -> Iterator[Any]:
                     value, end = DECODER.raw_decode(text, found.end())
                 except ValueError:
                     break  # not whole yet, or never: what is left at the end decides
-                if end == len(text):
-                    break
                 number, mark, at = number + 1, ",", end
                 yield value
             text = text[at:]
