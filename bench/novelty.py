@@ -195,7 +195,8 @@ def table(*, rounds: int, stories: str | None, llama2c: str | None) -> list[Row]
         ours_s = found["ours"].cpu_s
         bar = hours * 60 / BAR_MINUTES if kind == "instructions" else None
         without = f"{found['verdicts only'].cpu_s:.0f} s without neighbours"
-        note = f"{count:,} {kind}; {without}; the peer's hours: {SAMPLE_PAIRS:,} pairs measured, multiplied"
+        kept = f"{found['ours'].figures['kept']:,} stay"
+        note = f"{count:,} {kind}; {kept}; {without}; the peer's hours: {SAMPLE_PAIRS:,} pairs, multiplied"
         lines.append(Row("novelty", f"{ours_s:.0f} core-s", f"{hours:.1f} core-h", hours * 3600 / ours_s, bar, note))
     check = beside([Case("same", "bench.novelty", "same_verdicts", {"count": 2000})], 1)["same"].figures
     lines.append(

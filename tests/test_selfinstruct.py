@@ -74,16 +74,18 @@ def test_rows_hold_instruction_input_and_answer():
 
 
 def test_rounds_go_on_until_there_are_enough_and_all_that_was_paid_for_stays():
-    def half_known(request, times):
-        return completion(json.dumps({"tasks": [*written(request, 3), written({"seed": 7}, 1)[0]]}))
+    def mostly_known(request, times):
+        return completion(json.dumps({"tasks": [*written(request, 1), *written({"seed": 7}, 3)]}))
 
-    with FakeTeacher(half_known) as teacher:
+    with FakeTeacher(mostly_known) as teacher:
         made = build(config_for(teacher))
         asked = len(teacher.requests)
-    # 3 requests bring 9 new tasks and one that comes again and again; at 10/3 a request, one more is asked.
-    assert asked == 4 == made.facts["requests"]
-    assert made.manifest["counts"] == {"rows_in": 16, "rows_out": 13} and made.manifest["drops"] == {"not_novel": 3}
-    assert [each["asks"] for each in json.loads(made.file("_record/rounds.json").read_text())] == [3, 1]
+    # 3 requests bring 6 tasks, 2 each: the next round is of 3 as well, and so on at the yield so far.
+    assert [each["asks"] for each in json.loads(made.file("_record/rounds.json").read_text())] == [3, 3, 2, 1]
+    assert asked == 9 == made.facts["requests"]
+    assert made.manifest["counts"] == {"rows_in": 36, "rows_out": 12} and made.manifest["drops"] == {"not_novel": 24}
+    with FakeTeacher(tasks) as teacher:
+        assert len(build(config_for(teacher, count=13)).table()) == 16  # paid for
 
 
 def test_it_stops_at_the_limit_and_says_how_many_were_wanted():
