@@ -18,6 +18,7 @@ from lib.text.alpaca_rules import REASONS, fault_of, judge_instructions, repair,
 from lib.text.arithmetic import missing_value
 from lib.text.prompts import WORDS
 from lib.text.storyteller import words as lists
+from lib.web import chain
 
 
 def rows(path, **config) -> list[dict]:
@@ -247,6 +248,13 @@ def test_tasks_travel_to_the_split_and_drops_say_why(tmp_path):
     loop = kept[code["output"]]
     assert (loop["instruction"], loop["input"], loop["summary"]) == ("Write a loop.", None, None)
     assert kept[story["text"]]["instruction"] is None and kept[story["text"]]["summary"].startswith("a story about ")
+    assert [row.stage for row in chain.funnel(chain.open_chain(made))] == [
+        "ingest",
+        "clean",
+        "dedup",
+        "novelty",
+        "split",
+    ]
     con = connect()
     assert made["novelty"].manifest["drops"] == {"not_novel": 5}
     gone = dict(con.execute("select stage, count(*) from drops group by stage").fetchall())

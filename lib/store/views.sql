@@ -108,6 +108,7 @@ comment on view dedup_dropped is 'duplicates: of which story, and how similar';
 comment on view novelty is 'the stories that were asked for in new words (where that is checked)';
 comment on view novelty_dropped is 'what was asked for before in nearly the same words: of which row, and how similar';
 comment on view novelty_neighbours is 'the earlier kept rows whose instruction or summary each one is most like';
+comment on view novelty_scores is 'how near each row comes to the nearest earlier one, and to all on average';
 comment on view drops is 'every dropped story of every stage, with its reason';
 comment on view clusters is 'groups of duplicate stories';
 comment on view tokens is 'where each story lies in the token shards';
