@@ -1,12 +1,16 @@
 """What the flows share: how a stage becomes a task run, how a plan grows, what a finished flow shows."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
+from prefect.states import Cancelled, State
 
 import tasks
 from lib import store
+from lib.errors import Stopped
 from lib.presets import StoriesConfig, with_overrides
 from lib.store import Config, Dataset
 from lib.web import blocks
@@ -26,9 +30,25 @@ def source(config: StoriesConfig) -> str:
     return f"{config.selfinstruct.count:,} tasks" if config.selfinstruct else f"{config.generate.plan.count:,} stories"
 
 
+def stoppable(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Where a stage stopped because it was asked to, as by its budget, the flow run ends Cancelled, not Failed."""
+
+    @functools.wraps(body)
+    def until_stopped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except Stopped as stop:
+            return Cancelled(message=str(stop))
+
+    return until_stopped
+
+
 def as_task(stage: str, config: Config, **inputs: Dataset) -> Dataset:
     """Run a stage as its cached, retryable task."""
-    return tasks.task_of(stage)(config, **inputs)
+    made = tasks.task_of(stage)(config, **inputs)
+    if isinstance(made, State):  # the task ended Cancelled
+        raise Stopped(made.message)
+    return made
 
 
 def grown(config: AnyConfig, more: int | None) -> AnyConfig:

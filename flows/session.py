@@ -8,7 +8,7 @@ import time
 
 from flows import server
 from lib import stages, store
-from lib.errors import TransientError, UserError
+from lib.errors import Stopped, TransientError, UserError
 from lib.presets import Chain
 
 POOL = "storymill"
@@ -30,11 +30,16 @@ def run(config: Chain, more: int | None = None) -> None:
     login = f"   log in with {server.login()}" if server.login() else ""
     print(f"Prefect's page: {page}{login}\ndata folder:    {store.root()}\n", flush=True)
 
+    from prefect.exceptions import CancelledRun
+
     from flows.nightly import nightly  # Prefect reads its settings on import: after the server is known
     from lib.web import terminal
 
     say_errors_once()
-    made = nightly(config, more)
+    try:
+        made = nightly(config, more)
+    except CancelledRun as stop:
+        raise Stopped(str(stop)) from None
     terminal.show_summary(made, seconds=time.monotonic() - started, page=page)
 
 
@@ -42,7 +47,7 @@ def say_errors_once() -> None:
     """What `main` prints as one message need not come as four tracebacks before; the UI shows it with the state."""
 
     def worth_showing(record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], UserError | TransientError):
+        if record.exc_info and isinstance(record.exc_info[1], UserError | TransientError | Stopped):
             return False
         if str(record.msg).startswith("Finished in state Failed("):
             record.msg = "Finished in state Failed"

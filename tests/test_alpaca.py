@@ -16,7 +16,7 @@ from lib.text import sources
 from lib.text.alpaca import Task, seed_tasks
 from lib.text.alpaca_rules import REASONS, fault_of, judge_instructions, repair, repair_instructions
 from lib.text.arithmetic import missing_value
-from lib.text.prompts import WORDS
+from lib.text.prompts.lists import WORDS
 from lib.text.storyteller import words as lists
 from lib.web import chain
 

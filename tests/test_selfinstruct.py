@@ -13,7 +13,7 @@ from lib.stages.selfinstruct import SelfinstructConfig
 from lib.text import selfinstruct as asking
 from lib.text.alpaca import Task, seed_tasks
 from lib.text.alpaca_rules import fault_of
-from lib.text.prompts import WORDS
+from lib.text.prompts.lists import WORDS
 from lib.text.rouge import rouge_l, words_of
 from lib.text.storyteller import Mischief, instructions
 from tests.teacher import FakeTeacher, completion, failure
@@ -81,7 +81,7 @@ def test_rounds_go_on_until_there_are_enough_and_all_that_was_paid_for_stays():
         made = build(config_for(teacher))
         asked = len(teacher.requests)
     # 3 requests bring 6 tasks, 2 each: the next round is of 3 as well, and so on at the yield so far.
-    assert [each["asks"] for each in json.loads(made.file("_record/rounds.json").read_text())] == [3, 3, 2, 1]
+    assert [each["asked_now"] for each in json.loads(made.file("_record/rounds.json").read_text())] == [3, 3, 2, 1]
     assert asked == 9 == made.facts["requests"]
     assert made.manifest["counts"] == {"rows_in": 36, "rows_out": 12} and made.manifest["drops"] == {"not_novel": 24}
     with FakeTeacher(tasks) as teacher:

@@ -17,7 +17,7 @@ from lib.store import Dataset, Draft, PartResult, Stage
 from lib.text.alpaca_rules import INSTRUCTION_RULES_VERSION, judge_instructions, repair_instructions
 from lib.text.repair import repair_column
 from lib.text.rules import RULE_VERSION, Limits, judge
-from lib.text.summary import extractive_summary, request_summary
+from lib.text.summary import request_summaries
 
 STAGE = Stage("clean", 2)
 
@@ -35,15 +35,16 @@ def clean(draft: Draft, config: CleanConfig, *, stories: Dataset) -> None:
             f"clean kept none of {draft.counts['rows_in']:,} stories ({reasons}), expected at least one: "
             "is this English text with whole stories? If so, set clean.min_words and clean.max_words to fit it"
         )
-    stories_in = stories.table(["summary", "instruction"])
-    draft.count(summaries_made=_num_without_summary(stories_in) - _num_dropped_without(draft))
+    columns = ["summary", "instruction"]
+    without = sum(_num_without_summary(part.table(columns)) for part in stories.parts())  # part by part: memory is flat
+    draft.count(summaries_made=without - _num_dropped_without(draft))
 
 
 def clean_part(table: pa.Table, n: int, config: CleanConfig) -> PartResult:
     """One part of raw stories, judged."""
     mended = repair_instructions(table)
     tasks = pc.is_valid(table["instruction"]).combine_chunks()
-    texts, _ = repair_column(mended["text"].combine_chunks())
+    texts = repair_column(mended["text"].combine_chunks())
     reasons, details, words = judge(texts, config)
     if pc.any(tasks).as_py():  # a program's indentation and a one-word answer are as they should be
         texts = pc.if_else(tasks, mended["text"].combine_chunks(), texts)
@@ -51,7 +52,8 @@ def clean_part(table: pa.Table, n: int, config: CleanConfig) -> PartResult:
     reason = pa.array(reasons, pa.string())
     stays = pc.is_null(reason)
     kept_texts = texts.filter(stays)
-    summaries = _summaries(table["summary"].combine_chunks().filter(stays), kept_texts)
+    given = repair_column(pc.fill_null(table["summary"].combine_chunks().filter(stays), ""))
+    summaries = request_summaries(given, kept_texts)
     summaries = pc.if_else(tasks.filter(stays), pa.scalar(None, pa.string()), summaries)
     kept = _with(mended.filter(stays), text=kept_texts, summary=summaries)
     kept = _with(kept, words=pa.array(words, pa.int32()).filter(stays), chars=pc.utf8_length(kept_texts))
@@ -71,13 +73,6 @@ def _chosen(tasks: list[bool], of_tasks: tuple[list, list], of_stories: tuple[li
     both = zip(tasks, zip(*of_tasks, strict=True), zip(*of_stories, strict=True), strict=True)
     reasons, details = zip(*(task if is_task else story for is_task, task, story in both), strict=True)
     return list(reasons), list(details)
-
-
-def _summaries(given: pa.Array, texts: pa.Array) -> pa.Array:
-    """A request for every story: the given summary in the house's form, or the story's own who and what."""
-    repaired, _ = repair_column(pc.fill_null(given, ""))
-    pairs = zip(repaired.to_pylist(), texts.to_pylist(), strict=True)
-    return pa.array([request_summary(summary) or extractive_summary(text) for summary, text in pairs], pa.string())
 
 
 def _with(table: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -12,7 +12,6 @@ task stays if its ROUGE-L F with no seed task and no task before it is above `ma
 last round stay: they are paid for.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -28,11 +27,11 @@ from lib.store import Draft, Stage, schemas
 from lib.text import ledger
 from lib.text import selfinstruct as asking
 from lib.text.alpaca import Task, seed_tasks
-from lib.text.prompts import WORDS
+from lib.text.prompts.lists import WORDS
 from lib.text.replies import Fault
 from lib.text.rouge import Pool, words_of
 from lib.text.sources import file_digest
-from lib.text.teacher import Key, Names, Request, TeacherConfig, answered
+from lib.text.teacher import Key, Names, Request, TeacherConfig, settle
 
 STAGE = Stage("selfinstruct", 1)
 READ = (*ledger.READABLE, "truncated")  # a list that breaks off still has whole tasks before the break
@@ -68,11 +67,12 @@ def selfinstruct(draft: Draft, config: SelfinstructConfig, *, api_key: Key | Non
     """Ask in rounds until there are enough tasks, then write the parts."""
     seeds = _seeds(config)
     requests = _requests(config, seeds)
-    gathered, rounds = Gathered(config, seeds), []
-    while wanted := min(_missing(config, gathered), config.limit - gathered.num_requests):
+    gathered, asked, rounds = Gathered(config, seeds), [], []
+    while wanted := min(_missing(config, gathered), config.limit - len(asked)):
         batch = [next(requests) for _ in range(wanted)]
-        past = answered(draft, config, batch, api_key)
-        rounds.append(json.loads((draft.path / "_record/asking.json").read_text()))
+        asked += batch  # all of them each time: the budget is for all
+        past, record = settle(config, asked, draft.progress, api_key, _fewer)
+        rounds.append(record)
         for request in batch:
             gathered.add(request, past[request.request_id])
         done = min(len(gathered.rows), config.count)
@@ -87,6 +87,10 @@ def _missing(config: SelfinstructConfig, gathered: "Gathered") -> int:
     missing = config.count - len(gathered.rows)
     each = len(gathered.rows) / gathered.num_requests if gathered.num_requests else config.tasks_per_request
     return max(0, ceil(missing / max(each, 1)))
+
+
+def _fewer(requests: int) -> str:
+    return f"set --selfinstruct.most-requests to {requests}"
 
 
 # ---- what to ask

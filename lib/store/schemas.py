@@ -30,9 +30,41 @@ RAW = pa.schema(
         "input": STRING,  # what the task is about; null where it needs nothing
     }
 )
+PLAN = pa.schema(
+    {
+        "story_id": STRING,  # of the story that answers this ask, if one does
+        "request_id": STRING,
+        "story_no": INT,  # its place in the request, from 1
+        "ask_no": LONG,  # its place in the plan, from 0
+        "design": STRING,  # tinystories, simplestories or combined; what a design leaves open is null
+        "verb": STRING,
+        "noun": STRING,
+        "adjective": STRING,
+        "features": pa.list_(STRING),
+        "theme": STRING,
+        "topic": STRING,
+        "style": STRING,
+        "persona": STRING,
+        "first_word": STRING,
+        "paragraphs": INT,
+    }
+)
+AXES = pa.schema({"axis": STRING, "word": STRING, "expected_share": DOUBLE})
 CLEAN = _extend(RAW, words=INT, chars=INT)
 DEDUP = _extend(CLEAN, cluster_id=STRING)
 SPLIT = _extend(DEDUP, split=STRING)
+CONTAMINATED = pa.schema(
+    {
+        "story_id": STRING,  # of the training row
+        "against": STRING,  # val, test: a held-out story; instruction: its request; evaluation, reward: a prompt
+        "other_id": STRING,  # the held-out story; null for a prompt
+        "other": STRING,  # how the held-out text begins
+        "why": STRING,  # copy, part, run, asked: lib/text/contamination.py
+        "share": DOUBLE,  # of the held-out text's runs of words, how many stand in the training row
+        "shared": STRING,  # the longest run of words that both have
+        "dropped_id": STRING,  # which of the two went; null: neither, that was waived
+    }
+)
 TRAIN_STEPS = pa.schema({"step": INT, "tokens": LONG, "loss": DOUBLE, "lr": DOUBLE, "grad_norm": DOUBLE})
 EVALS = pa.schema(
     {
@@ -129,6 +161,8 @@ NOVELTY_SCORES = pa.schema(
 TABLES: dict[tuple[str, str], pa.Schema] = {
     ("generate", "part"): RAW,
     ("generate", "_dropped"): _extend(RAW, reason=STRING, detail=STRING),
+    ("generate", "plan"): PLAN,
+    ("generate", "axes"): AXES,
     ("selfinstruct", "part"): RAW,
     ("selfinstruct", "_dropped"): _extend(RAW, reason=STRING, detail=STRING),
     ("ingest", "part"): RAW,
@@ -141,6 +175,8 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("novelty", "neighbours"): NEIGHBOURS,
     ("novelty", "scores"): NOVELTY_SCORES,
     ("split", "part"): SPLIT,
+    ("split", "_dropped"): _extend(SPLIT, reason=STRING, detail=STRING),
+    ("split", "contaminated"): CONTAMINATED,
     ("tokenizer", "pieces"): PIECES,
     ("tokens", "part"): TOKENS,
     ("tokens", "_dropped"): pa.schema({"story_id": STRING, "reason": STRING, "detail": STRING}),

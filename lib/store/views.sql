@@ -32,17 +32,50 @@ union all
 select 'novelty', story_id, reason, format('asked like {}, similarity {:.2f}', kept_id, similarity), text
 from novelty_dropped
 union all
+select 'split', story_id, reason, detail, text from split_dropped
+union all
 select 'tokens', story_id, reason, detail, null from tokens_dropped;
+
+create view contamination as from split_contaminated;
+
+create view quarantine as
+select story_id, request_id, reason, detail, text as raw from generate_dropped;
+
+-- What was asked for, and what came of it.
+create view plan as
+select asked.*, coalesce(gone.reason, 'story') as outcome
+from generate_plan as asked left join generate_dropped as gone using (story_id);
+
+-- How evenly the plan uses the words of each list, unused ones included.
+create view plan_coverage as
+with used as (
+    select axis, word, count(*) as uses
+    from (
+        select axis, word
+        from (select * replace (paragraphs::varchar as paragraphs) from generate_plan)
+        unpivot (word for axis in (verb, noun, adjective, theme, topic, style, persona, first_word, paragraphs))
+        union all
+        select 'feature', unnest(features) from generate_plan
+    )
+    group by axis, word
+)
+select axis, word, coalesce(uses, 0) as uses, share, expected_share, share / expected_share as ratio,
+       abs(share / expected_share - 1) <= 0.2 + 1e-9 as within_20_percent
+from (
+    select axes.*, uses, coalesce(uses, 0) / sum(uses) over (partition by axis) as share
+    from generate_axes as axes left join used using (axis, word)
+);
 
 create view pieces as from tokenizer_pieces;
 
 create view costs as
 select model, status, count(*) as attempts, count(distinct request_id) as requests,
-       sum(tokens_in) as tokens_in, sum(tokens_out) as tokens_out,
-       sum(cost_microdollars) as cost_microdollars, sum(cost_microdollars) / 1e6 as dollars,
-       avg(latency_ms) as mean_latency_ms
+       sum(tokens_in) as tokens_in, sum(tokens_out) as tokens_out, sum(tokens_cached) as tokens_cached,
+       sum(cost_microdollars) as cost_microdollars, -- and where nobody knows the cost, the most that it can have been:
+       sum(coalesce(cost_microdollars, reserved_microdollars)) as spent_microdollars, spent_microdollars / 1e6 as dollars,
+       avg(latency_ms) as mean_latency_ms, transport
 from requests
-group by model, status;
+group by model, status, transport;
 
 create view train_steps as
 select 'pretrain' as stage, steps.*, tokens_per_s, mfu, seconds
@@ -110,8 +143,12 @@ comment on view novelty_dropped is 'what was asked for before in nearly the same
 comment on view novelty_neighbours is 'the earlier kept rows whose instruction or summary each one is most like';
 comment on view novelty_scores is 'how near each row comes to the nearest earlier one, and to all on average';
 comment on view drops is 'every dropped story of every stage, with its reason';
+comment on view contamination is 'training stories that give held-out text away, and what was done about it';
 comment on view clusters is 'groups of duplicate stories';
 comment on view tokens is 'where each story lies in the token shards';
+comment on view quarantine is 'answers of the teacher that hold no story, as they came; read again at every build';
+comment on view plan is 'every story that was asked for: its words, theme, style and so on, and what came of it';
+comment on view plan_coverage is 'how evenly the plan uses the words of its lists';
 comment on view pieces is 'the vocabulary';
 comment on view requests is 'the ledger: every attempt to get a story from a teacher';
 comment on view costs is 'the ledger summed up by model and status';

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 
 from lib.text.alpaca import NO_INPUT, Task
 from lib.text.arithmetic import missing_value
-from lib.text.repair import INVISIBLE, LINE_END, LOST_QUOTE, MOJIBAKE
+from lib.text.repair import INVISIBLE, LINE_END, without_mojibake
 
 INSTRUCTION_RULES_VERSION = 1
 CODE = re.compile(
@@ -124,11 +124,7 @@ def repair_instructions(table: pa.Table) -> pa.Table:
 
 def repair(text: str) -> str:
     """No control characters, no mojibake, no doubly escaped line ends and quotes; blanks stay, code is made of them."""
-    if MOJIBAKE.search(text):
-        import ftfy
-
-        text = ftfy.fix_encoding(LOST_QUOTE.sub('"', text))
-    text = INVISIBLE.sub("", LINE_END.sub("\n", text))
+    text = INVISIBLE.sub("", LINE_END.sub("\n", without_mojibake(text)))
     if "\\" in text and not CODE.search(text):
         text = _unescaped(text)
     text = BLANK_LINES.sub("", text).rstrip()

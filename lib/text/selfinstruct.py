@@ -2,9 +2,9 @@
 
 In:   seed tasks; what the teacher wrote
 Out:  chat messages that show some and ask for more; candidates: each a Task, and the Fault it has or None
-Relies on lib/text/replies.py for reading JSON. The design is that of Alpaca's generate_instruction: examples from the
-      seed tasks only, a list from each request; what is cut off, too short, too long, for eyes or ears, or oddly begun
-      goes.
+Relies on lib/text/reading.py for JSON as teachers write it. The design is that of Alpaca's generate_instruction:
+      examples from the seed tasks only, a list from each request; what is cut off, too short, too long, for eyes or
+      ears, or oddly begun goes.
 """
 
 import json
@@ -15,7 +15,8 @@ from itertools import islice
 from typing import Any
 
 from lib.text.alpaca import NO_INPUT, Task
-from lib.text.replies import BANNED, DECODER, Fault, storable
+from lib.text.reading import DECODER
+from lib.text.replies import BANNED, Fault, storable
 
 Candidate = tuple[Task, Fault | None]
 MOST_OBJECTS = 400  # openings of JSON objects that are tried
