@@ -42,6 +42,10 @@ def chosen(
     for stage, short in (("ingest", source), ("generate", asked)):
         if short := {key: value for key, value in short.items() if value is not None}:
             given[stage] = given.get(stage, {}) | short
+    if "selfinstruct" in given:
+        given["selfinstruct"] = {key: value for key, value in asked.items() if value is not None} | given[
+            "selfinstruct"
+        ]
     if given.get("generate", {}).get("teacher") == "openai":
         given["generate"].setdefault("mischief", None)  # the presets tell only the built-in storyteller to misbehave
     return presets.with_overrides(presets.PRESETS[preset](), given)

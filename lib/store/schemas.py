@@ -26,6 +26,8 @@ RAW = pa.schema(
         "features": pa.list_(STRING),
         "model": STRING,
         "given_split": STRING,  # the side the source puts the story on: held-out text comes as 'val'
+        "instruction": STRING,  # what a task says, where the row is one; `text` is its answer, `summary` null
+        "input": STRING,  # what the task is about; null where it needs nothing
     }
 )
 PLAN = pa.schema(
@@ -171,17 +173,32 @@ GRADES = pa.schema(
 )
 METRICS = pa.schema({"model": STRING, "metric": STRING, "value": DOUBLE, "n": INT})
 
+NEIGHBOURS = pa.schema({"story_id": STRING, "rank": INT, "other_id": STRING, "similarity": DOUBLE})
+NOVELTY_SCORES = pa.schema(
+    {
+        "story_id": STRING,
+        "nearest": DOUBLE,  # similarity to the nearest; null where no earlier row shares a word
+        "average": DOUBLE,  # mean similarity to every earlier kept row; null unless novelty.average
+    }
+)
+
 # (stage, table) -> columns. The rows a stage drops keep every column they came with.
 TABLES: dict[tuple[str, str], pa.Schema] = {
     ("generate", "part"): RAW,
     ("generate", "_dropped"): _extend(RAW, reason=STRING, detail=STRING),
     ("generate", "plan"): PLAN,
     ("generate", "axes"): AXES,
+    ("selfinstruct", "part"): RAW,
+    ("selfinstruct", "_dropped"): _extend(RAW, reason=STRING, detail=STRING),
     ("ingest", "part"): RAW,
     ("clean", "part"): CLEAN,
     ("clean", "_dropped"): _extend(RAW, reason=STRING, detail=STRING, rule_version=INT),
     ("dedup", "part"): DEDUP,
     ("dedup", "_dropped"): _extend(DEDUP, reason=STRING, kept_id=STRING, similarity=FLOAT),
+    ("novelty", "part"): DEDUP,
+    ("novelty", "_dropped"): _extend(DEDUP, reason=STRING, kept_id=STRING, similarity=DOUBLE),
+    ("novelty", "neighbours"): NEIGHBOURS,
+    ("novelty", "scores"): NOVELTY_SCORES,
     ("split", "part"): SPLIT,
     ("split", "_dropped"): _extend(SPLIT, reason=STRING, detail=STRING),
     ("split", "contaminated"): CONTAMINATED,

@@ -25,10 +25,15 @@ select split.*, 1 + coalesce(num_dropped, 0) as cluster_size from split left joi
 create view drops as
 select 'generate' as stage, story_id, reason, detail, text from generate_dropped
 union all
+select 'selfinstruct', story_id, reason, detail, text from selfinstruct_dropped
+union all
 select 'clean', story_id, reason, detail, text from clean_dropped
 union all
 select 'dedup', story_id, reason, format('{} of {}, similarity {:.2f}', reason, kept_id, similarity), text
 from dedup_dropped
+union all
+select 'novelty', story_id, reason, format('asked like {}, similarity {:.2f}', kept_id, similarity), text
+from novelty_dropped
 union all
 select 'split', story_id, reason, detail, text from split_dropped
 union all
@@ -210,6 +215,10 @@ comment on view clean is 'repaired stories, with words and chars';
 comment on view clean_dropped is 'what clean dropped, and why';
 comment on view dedup is 'one story per cluster of duplicates';
 comment on view dedup_dropped is 'duplicates: of which story, and how similar';
+comment on view novelty is 'the stories that were asked for in new words (where that is checked)';
+comment on view novelty_dropped is 'what was asked for before in nearly the same words: of which row, and how similar';
+comment on view novelty_neighbours is 'the earlier kept rows whose instruction or summary each one is most like';
+comment on view novelty_scores is 'how near each row comes to the nearest earlier one, and to all on average';
 comment on view drops is 'every dropped story of every stage, with its reason';
 comment on view contamination is 'training stories that give held-out text away, and what was done about it';
 comment on view clusters is 'groups of duplicate stories';

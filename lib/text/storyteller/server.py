@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from lib.text.storyteller import MODEL, beats, words
+from lib.text.storyteller import MODEL, beats, instructions, words
 from lib.text.storyteller.batches import Batches
 from lib.text.storyteller.mischief import REFUSED, UNDELIVERED, UNTOLD, Mischief, happens, number, share
 from lib.text.storyteller.story import Told, Wish, tell, written
@@ -180,6 +180,8 @@ class Storyteller:
         told = self._told(request["messages"], story_seed)
         as_json = (request.get("response_format") or {}).get("type", "text") != "text"
         content = written(told, as_json)
+        if tasks := instructions.asked(request["messages"]):
+            content = instructions.answer(tasks, story_seed, as_json)
         refusal, finish = None, "stop"
         kind = next((each for each in UNTOLD if happens(getattr(self.mischief, each), *question, each)), "ok")
         self.faults.update([kind] if kind != "ok" else [])
