@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
-from lib.store import files
+from lib.store import files, schemas
 from lib.store.dataset import MANIFEST, CorruptDataset, Dataset, find, fingerprint_of
 from lib.store.draft import RESUME, Draft, Progress
 from lib.store.identity import Config, Stage, digest, name_of
@@ -118,7 +118,7 @@ def _manifest(
         "inputs": {key: each.model_dump() for key, each in inputs.items()},
         "external": dict(external or {}),
         "files": draft.files,
-        "rows": sum(e.get("rows", 0) for n, e in draft.files.items() if not n.startswith("_")),
+        "rows": _rows(draft.files),
         "bytes": sum(entry["bytes"] for entry in draft.files.values()),
         "counts": counts,
         "drops": drops,
@@ -128,6 +128,13 @@ def _manifest(
         "commit": _commit(),
         "versions": _versions(),
     }
+
+
+def _rows(listed: Mapping[str, dict[str, Any]]) -> int:
+    """The rows of the parts, or of every table where there are none; what stands under _dropped/ never counts."""
+    tables = {name: entry["rows"] for name, entry in listed.items() if "rows" in entry and not name.startswith("_")}
+    parts = [rows for name, rows in tables.items() if schemas.table_of(name) == "part"]
+    return sum(parts or tables.values())
 
 
 @cache
