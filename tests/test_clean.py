@@ -2,21 +2,16 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lib.errors import UserError
 from lib.stages.clean import STAGE, CleanConfig, clean
 from lib.store import Dataset, build
 from lib.store.schemas import RAW
-from lib.text.repair import repair, repair_column
-from lib.text.rules import REASONS, RULE_VERSION, judge
+from lib.text import rules
+from lib.text.repair import repair
+from lib.text.rules import RULE_VERSION
 from tests import tiny
-
-GOOD = (
-    "Once upon a time there was a little cat. "
-    "She liked to play in the park with her friend and was happy to see the sun. "
-)
+from tests.test_rules import DROPPED, GOOD, KEPT
 
 
 def raw(*texts: str, part_rows: int = 100, **columns: list) -> Dataset:
@@ -32,119 +27,8 @@ def cleaned(stories: Dataset, **config) -> Dataset:
     return build(STAGE, CleanConfig(**config), {"stories": stories}, clean)
 
 
-# ---- repair
-
-
-@pytest.mark.parametrize(
-    ("broken", "whole"),
-    [
-        ("He said, \u201cWow!\u201d It\u2019s fun\u2026", 'He said, "Wow!" It\'s fun...'),
-        ("He said, â€œWow!â€ Tom ranâ€¦ Itâ€™s", 'He said, "Wow!" Tom ran... It\'s'),
-        ("one \u2014 two\u2013three", "one - two-three"),
-        ("cafe\u0301\u00a0au\u200b lait", "caf\u00e9 au lait"),
-        ("\ufeff a\tb  c \r\n\r\n d\u2028e\x00\x07 ", "a b c\nd\ne"),
-        ("plain text.\nTwo lines.", "plain text.\nTwo lines."),
-        (" \n ", ""),
-    ],
-)
-def test_text_is_repaired(broken, whole):
-    assert repair(broken) == whole
-
-
-MESSY = st.text(
-    st.sampled_from("ab .\n\t\r\u00a0\u2019\u201c\u2014\u200b\x00é\u0301â€œ`") | st.characters(codec="utf-8"),
-    max_size=25,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(MESSY, max_size=6))
-def test_a_column_is_repaired_as_its_rows_are_and_stays_so(texts):
-    expected = [repair(text) for text in texts]
-    column = pa.array(["cut", *texts, "cut"])[1 : len(texts) + 1]
-    assert repair_column(column)[0].to_pylist() == expected
-    assert [repair(text) for text in expected] == expected
-
-
-# ---- rules
-
-DROPPED = {
-    "empty": ["", " \n\u200b "],
-    "too_short": ["A cat sat."],
-    "too_long": [GOOD * 9],
-    "special_token": [
-        GOOD + "</s> More.",
-        GOOD + "<|endoftext|> More.",
-        GOOD + "### Response: more.",
-        GOOD + "[INST] More.",
-    ],
-    "refusal": [
-        "I'm sorry, but I can't help with that request. " + GOOD,
-        GOOD + "As an AI language model, I cannot feel.",
-        "Sure! Here's a short story for you: " + GOOD,
-        "Here is a story about a cat. " + GOOD,
-    ],
-    "contact": [GOOD + "Write to bob@mail.com.", GOOD + "See www.cats.org now.", GOOD + "Call 555-123-4567 now."],
-    "not_english": [
-        "Il y a un petit chat qui aime jouer dans le parc avec ses amis. Il est très content de voir le soleil.",
-        "Pada suatu hari ada seekor kucing kecil yang suka bermain di taman. "
-        "Dia sangat senang melihat matahari bersinar setiap hari di sana.",
-    ],
-    "banned_characters": [GOOD + "猫.", GOOD + "🙂.", GOOD + "a\u2581b.", GOOD + "{x}."],
-    "repeated": [GOOD + "The cat ran to the big tree and sat down to rest a bit. " * 8],
-    "cut_off": [GOOD + "Then the", GOOD + 'She said, "Go', GOOD + "And then,"],
-}
-KEPT = [
-    GOOD,
-    GOOD + "\nThe End",
-    GOOD + '"Hello!"',
-    GOOD + "(It was a dream.)",
-    GOOD + "They went to a café for £5 at 10.30.",
-    "\"I'm sorry, but I can't help you,\" said the hen. " + GOOD,
-    "I can't wait to write to Grandma, said Tim. " + GOOD,
-    "Unfortunately, the rain did not stop, and they had to create their own games. " + GOOD,
-    "Here is the little cat. " + GOOD,
-    GOOD
-    + '"Run, run, as fast as you can," said the hen. '
-    + GOOD.replace("cat", "dog")
-    + '"Run, run, as fast as you can."',
-]
-
-
-@pytest.mark.parametrize(("reason", "text"), [(reason, text) for reason, texts in DROPPED.items() for text in texts])
-def test_a_story_goes_for_its_reason(reason, text):
-    column, _ = repair_column(pa.array([GOOD, text, GOOD]))
-    reasons, details, _ = judge(column, CleanConfig(max_words=200))
-    assert reasons == [None, reason, None]
-    assert details[0] is None and isinstance(details[1], str)
-
-
-@pytest.mark.parametrize("text", KEPT)
-def test_a_good_story_stays(text):
-    column, _ = repair_column(pa.array([text]))
-    assert judge(column, CleanConfig())[0] == [None]
-
-
-def test_every_reason_has_an_example():
-    assert set(DROPPED) == set(REASONS)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(MESSY, max_size=5))
-def test_a_verdict_does_not_depend_on_the_neighbours(texts):
-    limits = CleanConfig(min_words=1, english=False)
-    column, _ = repair_column(pa.array(texts, pa.string()))
-    alone = [judge(column[n : n + 1], limits) for n in range(len(texts))]
-    reasons, details, words = judge(column, limits)
-    assert [reasons, details] == [[verdict[at][0] for verdict in alone] for at in (0, 1)]
-    assert words.tolist() == [len(text.split(" ")) + text.count("\n") if text else 0 for text in column.to_pylist()]
-
-
-# ---- the stage
-
-
 def test_rows_in_are_rows_out_and_drops_with_reasons():
-    texts = [text for texts in DROPPED.values() for text in texts] + KEPT
+    texts = [text for dropped in DROPPED.values() for text, _ in dropped] + KEPT
     made = cleaned(raw(*texts, part_rows=7), max_words=200)
     assert made.manifest["counts"]["rows_in"] == len(texts)
     assert made.manifest["counts"]["rows_out"] == len(KEPT) == len(made.table())
@@ -152,6 +36,9 @@ def test_rows_in_are_rows_out_and_drops_with_reasons():
     dropped = made.table(table="_dropped")
     assert set(dropped["text"].to_pylist()) == set(texts) - set(KEPT)  # as they came
     assert set(dropped["rule_version"].to_pylist()) == {RULE_VERSION}
+    judged = {(row["reason"], row["text"], row["detail"]) for row in dropped.to_pylist()}
+    assert {row[:2] for row in judged} == {(reason, text) for reason, each in DROPPED.items() for text, _ in each}
+    assert all(detail for reason, _, detail in judged if reason != "empty")
 
 
 def test_kept_rows_are_repaired_and_measured():
@@ -181,3 +68,29 @@ def test_more_stories_leave_older_parts_as_they_were():
     few = cleaned(raw(*KEPT[:6], part_rows=3))
     more = cleaned(raw(*KEPT[:6], "short", part_rows=3))
     assert [part.sha256 for part in few.parts()] == [part.sha256 for part in more.parts()][:2]
+
+
+def test_another_rule_judges_the_same_raw_rows_again(monkeypatch):
+    stories = raw(*KEPT[:2], GOOD + "What the fuck.")
+    before = [(part.path.stat().st_mtime_ns, part.sha256) for part in stories.parts()]
+    strict = cleaned(stories)
+    assert strict.table(table="_dropped")["reason"].to_pylist() == ["profanity"]
+    monkeypatch.setattr(rules, "RULE_VERSION", RULE_VERSION + 1)
+    monkeypatch.delitem(rules.RULES, "profanity")
+    mild = cleaned(stories)
+    assert mild.name != strict.name and mild.table()["story_id"].to_pylist() == ["s0", "s1", "s2"]
+    assert [(part.path.stat().st_mtime_ns, part.sha256) for part in stories.parts()] == before
+
+
+def test_own_words_make_another_dataset_when_the_list_changes(tmp_path):
+    stories, path = raw(*KEPT[:2], GOOD + "No broccoli."), tmp_path / "words.txt"
+    path.write_text("spinach\n")
+    assert len(cleaned(stories, profanity=str(path)).table()) == 3
+    path.write_text("broccoli\nspinach\n")
+    assert cleaned(stories, profanity=str(path)).manifest["drops"] == {"profanity": 1}
+
+
+def test_dropped_rows_keep_their_text_as_it_came():
+    came = GOOD + "It\u2019s  \u201cfucking\u201d fun."
+    dropped = cleaned(raw(GOOD + "The end.", came)).table(table="_dropped").to_pylist()
+    assert [(row["text"], row["detail"]) for row in dropped] == [(came, "fucking")] and repair(came) != came

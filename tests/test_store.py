@@ -162,7 +162,8 @@ def test_only_new_parts_are_worked_on_and_old_ones_keep_their_digest():
     after = cleaned(make("a", "b", "c", "d", "e"), seen)
     assert seen == [0, 1, 2]
     assert [p.sha256 for p in after.parts()][:2] == [p.sha256 for p in before.parts()]
-    assert after.manifest["counts"] == {"rows_in": 5, "rows_out": 5}
+    assert before.manifest["counts"] == {"rows_in": 4, "rows_out": 4, "rows_made": 4}
+    assert after.manifest["counts"] == {"rows_in": 5, "rows_out": 5, "rows_made": 1}
 
 
 def test_a_damaged_part_memo_is_made_again():

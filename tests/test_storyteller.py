@@ -14,7 +14,8 @@ import openai
 import pytest
 from pydantic import ValidationError
 
-from lib.text.prompts import FEATURES, RESPONSE_FORMAT, Ask, PromptPlan, asks, messages
+from lib.text.prompts import FEATURES, Ask, PromptPlan, asks, messages
+from lib.text.replies import response_format
 from lib.text.storyteller import MODEL, Mischief, running, words
 from lib.text.storyteller.beats import FORESHADOWING
 from lib.text.storyteller.mischief import parse_planted
@@ -206,7 +207,7 @@ def teacher():
 
 
 def create(client: openai.OpenAI, ask: Ask, **more):
-    request = {"model": MODEL, "messages": messages(ask), "seed": 5, "response_format": RESPONSE_FORMAT} | more
+    request = {"model": MODEL, "messages": messages(ask), "seed": 5, "response_format": response_format()} | more
     return client.chat.completions.create(**request)
 
 
@@ -236,9 +237,10 @@ def test_the_same_request_gets_the_same_story_and_another_seed_another(teacher):
     assert two[0].message.content == same[0] != two[1].message.content
 
 
-def test_without_a_format_the_story_comes_as_text(teacher):
-    answer = create(teacher, ASK, response_format={"type": "text"})
-    assert answer.choices[0].message.content == json.loads(create(teacher, ASK).choices[0].message.content)["story"]
+def test_without_a_format_the_story_comes_as_text_under_headings(teacher):
+    answer = create(teacher, ASK, response_format={"type": "text"}).choices[0].message.content
+    told = json.loads(create(teacher, ASK).choices[0].message.content)
+    assert answer == f"Story: {told['story']}\n\nSummary: {told['summary']}"
 
 
 def test_max_tokens_cuts_and_says_so(teacher):

@@ -1,8 +1,12 @@
 """Summaries all ask in one form, and one taken from a story is followed by that story."""
 
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lib.text.summary import extractive_summary, request_summary
+from lib.text.repair import repair
+from lib.text.summary import extractive_summary, request_summaries, request_summary
 from lib.text.words import follows
 
 
@@ -55,3 +59,38 @@ def test_a_story_follows_the_summary_taken_from_it():
         "One day, a tiny frog called Hop sat on a leaf. A duck took the leaf. Hop was sad, but the duck gave it back."
     )
     assert follows(extractive_summary(story), story) == 1.0
+
+
+WORDS = st.sampled_from(
+    [
+        "a story about ",
+        "A story about ",
+        "a",
+        "The",
+        "A",
+        "Tom",
+        "cat",
+        "tale of",
+        '"',
+        "'",
+        ".",
+        "!",
+        ",",
+        " ",
+        "\n",
+        "é",
+        "word " * 39,
+    ]
+)
+SUMMARIES = st.lists(WORDS, max_size=8).map("".join) | st.lists(WORDS, max_size=4).map(
+    lambda words: "a story about " + " ".join(words)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(SUMMARIES.map(repair), max_size=5))
+def test_a_column_of_summaries_becomes_what_its_rows_become(summaries):
+    story = "Once there was a reliable otter. The otter lived by a river."
+    expected = [request_summary(each) or extractive_summary(story) for each in summaries]
+    column = pa.array(summaries, pa.string())
+    assert request_summaries(column, pa.array([story] * len(column), pa.string())).to_pylist() == expected

@@ -150,7 +150,19 @@ def test_the_stage_learns_from_train_rows_only_and_measures_val_rows():
     tokenizer = Tokenizer.load(made.file("tokenizer.model"))
     val = [text for text, split in zip(secret.to_pylist(), table["split"].to_pylist(), strict=True) if split == "val"]
     expected = sum(len(text.encode()) for text in val) / sum(len(tokenizer.encode(text)) for text in val)
-    assert made.facts == {"bytes_per_token": round(expected, 4), "vocab_size": 330, "digest": tokenizer.digest}
+    facts = {"bytes_per_token": round(expected, 4), "vocab_size": 330, "digest": tokenizer.digest}
+    assert made.facts == facts | {"stories": 32}  # the largest power of two of 42 training stories
+
+
+def test_the_vocabulary_stays_until_the_corpus_has_doubled(tmp_path):
+    def of(count: int, **config: int):
+        stories = tiny.publish("split", {"part-00000.parquet": tiny.stories(count)})
+        config = stage.TokenizerConfig(vocab_size=330, **config)
+        return build(stage.STAGE, config, {"stories": stories}, stage.tokenizer)
+
+    assert of(60).fingerprint == of(75).fingerprint != of(140).fingerprint
+    assert of(140, most_stories=32).fingerprint == of(60).fingerprint
+    assert of(140, most_stories=33).facts["stories"] == 33
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="no real stories on this machine")

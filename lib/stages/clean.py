@@ -15,9 +15,9 @@ from lib.errors import UserError
 from lib.store import Dataset, Draft, PartResult, Stage
 from lib.text.repair import repair_column
 from lib.text.rules import RULE_VERSION, Limits, judge
-from lib.text.summary import extractive_summary, request_summary
+from lib.text.summary import request_summaries
 
-STAGE = Stage("clean", 1)
+STAGE = Stage("clean", 2)
 
 
 class CleanConfig(Limits):
@@ -33,18 +33,22 @@ def clean(draft: Draft, config: CleanConfig, *, stories: Dataset) -> None:
             f"clean kept none of {draft.counts['rows_in']:,} stories ({reasons}), expected at least one: "
             "is this English text with whole stories? If so, set clean.min_words and clean.max_words to fit it"
         )
-    draft.count(summaries_made=_num_without_summary(stories.table(["summary"])) - _num_dropped_without(draft))
+    without = sum(
+        _num_without_summary(part.table(["summary"])) for part in stories.parts()
+    )  # part by part: memory is flat
+    draft.count(summaries_made=without - _num_dropped_without(draft))
 
 
 def clean_part(table: pa.Table, n: int, config: CleanConfig) -> PartResult:
     """One part of raw stories, judged."""
     raw = table["text"].combine_chunks()
-    texts, _ = repair_column(raw)
+    texts = repair_column(raw)
     reasons, details, words = judge(texts, config)
     reason = pa.array(reasons, pa.string())
     stays = pc.is_null(reason)
     kept_texts = texts.filter(stays)
-    summaries = _summaries(table["summary"].combine_chunks().filter(stays), kept_texts)
+    given = repair_column(pc.fill_null(table["summary"].combine_chunks().filter(stays), ""))
+    summaries = request_summaries(given, kept_texts)
     kept = _with(table.filter(stays), text=kept_texts, summary=summaries)
     kept = _with(kept, words=pa.array(words, pa.int32()).filter(stays), chars=pc.utf8_length(kept_texts))
     dropped = _with(table, reason=reason, detail=pa.array(details, pa.string())).filter(pc.invert(stays))
@@ -55,13 +59,6 @@ def clean_part(table: pa.Table, n: int, config: CleanConfig) -> PartResult:
         rows_out=len(kept),
         drops={entry["values"]: entry["counts"] for entry in pc.value_counts(dropped["reason"]).to_pylist()},
     )
-
-
-def _summaries(given: pa.Array, texts: pa.Array) -> pa.Array:
-    """A request for every story: the given summary in the house's form, or the story's own who and what."""
-    repaired, _ = repair_column(pc.fill_null(given, ""))
-    pairs = zip(repaired.to_pylist(), texts.to_pylist(), strict=True)
-    return pa.array([request_summary(summary) or extractive_summary(text) for summary, text in pairs], pa.string())
 
 
 def _with(table: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -2,13 +2,23 @@
 
 In:   cleaned stories
 Out:  the kept rows + `cluster_id`, one part per part; the others under _dropped/ with `reason, kept_id, similarity`
-Relies on lib/text/shingles.py: 5-word shingles, Jaccard similarity, every pair counted in full.
+Relies on lib/text/near.py: 5-word shingles, Jaccard similarity, every pair counted in full
 
 The rule: rows in order, held-out rows (given_split val or test) before all others, then as they came. A story goes when
 an earlier KEPT story is its exact duplicate (the same words in order; case and punctuation do not count) or its
-near duplicate (at least `jaccard` similar). It joins the cluster of the most similar such story, whose story_id names
-it. So more stories at the end change nothing for older ones, and no training row repeats a held-out one.
+near duplicate (at least `jaccard` similar). It joins the cluster of the most similar such story, the first of equals,
+whose story_id names it. So more stories at the end change nothing for older ones, and no training row repeats a
+held-out one. (A new held-out story comes before older training stories, on purpose, and may let one of them go.)
+
+With `embedding`, the same rule once more among the stories kept so far, by the cosine of their MiniLM vectors (reason
+`embedding`). A story whose kept one goes in this way follows it: `kept_id` is always a story that is kept, `similarity`
+what the story itself was judged by.
+
+Texts and rows stream part by part. Memory: 0.3 KB a story, and 0.4 KB more for each that shares most of its shingles
+with others; above 80,000 stories the shingles stand in files of the draft, 3 KB a story, gone at the end.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +26,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from lib.store import Config, Dataset, Draft, Stage
-from lib.text.shingles import Shingles, first_kept
+from lib.text.near import Comparison
 
 STAGE = Stage("dedup", 1)
 HELD_OUT = ("val", "test")
@@ -27,61 +37,83 @@ class DedupConfig(Config):
 
     jaccard: float = Field(0.8, gt=0, le=1, description="similarity from which two stories are the same")
     shingle: int = Field(5, ge=1, description="words of a shingle")
+    embedding: float | None = Field(
+        None, gt=0, le=1, description="cosine of MiniLM vectors from which two stories are the same; none: not compared"
+    )
+
+
+@dataclass
+class Verdicts:
+    """For every row in the order of the parts. `kept` is the row that stands for it; -1 where it stays itself."""
+
+    kept: np.ndarray
+    similarity: np.ndarray
+    reason: np.ndarray
 
 
 def dedup(draft: Draft, config: DedupConfig, *, stories: Dataset) -> None:
     """Compare all stories, then write one part per part."""
-    draft.progress(f"comparing {sum(part.rows for part in stories.parts()):,} stories")
-    verdicts = _verdicts(stories, config)
+    parts = stories.parts()
+    draft.progress(f"comparing {sum(part.rows for part in parts):,} stories")
+    ids, order, verdicts = _compared(draft, config, parts)
+    if config.embedding is not None:
+        _compare_meanings(draft, config.embedding, parts, order, verdicts)
     start = 0
-    for n, part in enumerate(stories.parts()):
+    for n, part in enumerate(parts):
         table = part.table()
-        mine = verdicts.slice(start, len(table))
+        rows = slice(start, start + len(table))
         start += len(table)
-        stays = pc.is_null(mine["reason"])
-        table = table.append_column("cluster_id", pc.coalesce(mine["kept_id"], table["story_id"]))
-        kept, gone = table.filter(stays), table.filter(pc.invert(stays))
-        for name in ("reason", "kept_id", "similarity"):
-            gone = gone.append_column(name, mine[name].filter(pc.invert(stays)))
-        draft.write_table(f"part-{n:05d}.parquet", kept)
-        draft.write_table(f"_dropped/part-{n:05d}.parquet", gone)
-        drops = {entry["values"]: entry["counts"] for entry in pc.value_counts(gone["reason"]).to_pylist()}
-        draft.count(rows_in=len(table), rows_out=len(kept), drops=drops)
+        _write(draft, n, table, ids, verdicts, rows)
+        draft.progress(f"part {n + 1} of {len(parts)}", n + 1, len(parts))
 
 
-def _verdicts(stories: Dataset, config: DedupConfig) -> pa.Table:
-    """reason, kept_id, similarity for every row in the order of the parts; null for those that stay."""
-    ids, shingles, order = _in_order_of_the_rule(stories, config)
-    digests = shingles.digests()
-    gone = first_kept(shingles, config.jaccard)
-    at = np.array(sorted(gone), np.int64)
-    kept = np.array([gone[i][0] for i in at.tolist()], np.int64)
-    reason, kept_id, similarity = (np.full(len(order), None, object) for _ in range(3))
-    rows = order[at]
-    reason[rows] = np.where(digests[at] == digests[kept], "exact", "near")
-    kept_id[rows] = np.array(ids, object)[order[kept]]
-    similarity[rows] = [gone[i][1] for i in at.tolist()]
-    return pa.table(
-        {
-            "reason": pa.array(reason, pa.string()),
-            "kept_id": pa.array(kept_id, pa.string()),
-            "similarity": pa.array(similarity, pa.float32()),
-        }
-    )
-
-
-def _in_order_of_the_rule(stories: Dataset, config: DedupConfig) -> tuple[list[str], Shingles, np.ndarray]:
-    """story_ids as they came; shingles in the order of the rule; the row (as it came) at each place of that order."""
-    ids: list[str] = []
-    shingles, places = Shingles(config.shingle), []
-    for wants_held_out in (True, False):
-        start = 0
-        for part in stories.parts():
+def _compared(draft: Draft, config: DedupConfig, parts: list) -> tuple[pa.ChunkedArray, np.ndarray, Verdicts]:
+    """The story_ids as they came, the rows in the order of the rule, and the verdicts by words."""
+    ids, held_out = [], []
+    with Comparison(sum(part.rows for part in parts), config.jaccard, config.shingle, draft.path) as comparison:
+        for part in parts:
             table = part.table(["story_id", "text", "given_split"])
-            wanted = pc.equal(pc.fill_null(pc.is_in(table["given_split"], pa.array(HELD_OUT)), False), wants_held_out)
-            shingles.add(table.filter(wanted)["text"])
-            places.append(start + np.flatnonzero(wanted.to_numpy()))
-            start += len(table)
-            if wants_held_out:
-                ids += table["story_id"].to_pylist()
-    return ids, shingles, np.concatenate(places) if places else np.empty(0, np.int64)
+            comparison.add(table["text"])
+            ids += table["story_id"].chunks
+            held_out.append(pc.is_in(table["given_split"], pa.array(HELD_OUT)).to_numpy())
+        order = np.argsort(~np.concatenate([np.empty(0, bool), *held_out]), kind="stable")
+        kept, similarity, exact = comparison.verdicts(order)
+    reason = np.where(kept < 0, "", np.where(exact, "exact", "near")).astype("U9")
+    return pa.chunked_array(ids, pa.string()), order, Verdicts(kept, similarity, reason)
+
+
+def _compare_meanings(draft: Draft, cosine: float, parts: list, order: np.ndarray, verdicts: Verdicts) -> None:
+    """Let go whose vector is near that of an earlier kept story; whoever it stood for follows it."""
+    from lib.model.likeness import Likeness
+
+    stays = verdicts.kept < 0
+    likeness, start = Likeness(np.count_nonzero(stays)), 0
+    for n, part in enumerate(parts):
+        texts = part.table(["text"])["text"].filter(pa.array(stays[start : start + part.rows]))
+        start += part.rows
+        likeness.add(texts.to_pylist())
+        draft.progress(f"embedding part {n + 1} of {len(parts)}", n + 1, len(parts))
+    places = np.flatnonzero(stays)  # the row of each vector
+    numbers = np.cumsum(stays) - 1  # the vector of each row that stays
+    gone, kept, similarity = likeness.first_kept(cosine, numbers[order[stays[order]]])
+    rows = places[gone]
+    verdicts.kept[rows], verdicts.similarity[rows], verdicts.reason[rows] = places[kept], similarity, "embedding"
+    follow = np.flatnonzero(~stays)
+    leader = verdicts.kept[follow]
+    verdicts.kept[follow] = np.where(verdicts.kept[leader] >= 0, verdicts.kept[leader], leader)
+
+
+def _write(draft: Draft, n: int, table: pa.Table, ids: pa.ChunkedArray, verdicts: Verdicts, rows: slice) -> None:
+    """One part: the rows that stay and, beside it, those that go."""
+    kept, reason, similarity = (each[rows] for each in (verdicts.kept, verdicts.reason, verdicts.similarity))
+    gone = kept >= 0
+    named = ids.take(pa.array(np.where(gone, kept, np.arange(rows.start, rows.stop))))
+    table = table.append_column("cluster_id", named)
+    stays, goes = table.filter(pa.array(~gone)), table.filter(pa.array(gone))
+    goes = goes.append_column("reason", pa.array(reason[gone], pa.string()))
+    goes = goes.append_column("kept_id", named.filter(pa.array(gone)))
+    goes = goes.append_column("similarity", pa.array(similarity[gone], pa.float32()))
+    draft.write_table(f"part-{n:05d}.parquet", stays)
+    draft.write_table(f"_dropped/part-{n:05d}.parquet", goes)
+    drops = dict(zip(*(each.tolist() for each in np.unique(reason[gone], return_counts=True)), strict=True))
+    draft.count(rows_in=len(table), rows_out=len(stays), drops=drops)

@@ -2,14 +2,15 @@
 
 In:   a prompt plan; what the ledger in data/requests/ says was answered before
 Out:  one RAW row per ask that was answered with a story, in the plan's order; the others under _dropped with the reason
-      and what the teacher wrote; _record/asking.json on how this run went
+      and what the teacher wrote; `plan`, what was asked for, one row per ask; `axes`, every word that could have been;
+      _record/asking.json on how this run went
 Relies on lib/text/teacher.py: what was answered is never asked again, whichever run or config asked it.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from lib.store import Draft, Stage, schemas
 from lib.text import ledger, prompts, replies
 from lib.text.teacher import Key, Names, Request, TeacherConfig, answered
 
-STAGE = Stage("generate", 1)
+STAGE = Stage("generate", 2)
 
 
 class GenerateConfig(TeacherConfig):
@@ -30,14 +31,15 @@ class GenerateConfig(TeacherConfig):
     structured: Literal["schema", "json", "text"] = Field(
         "schema", description="ask for a JSON schema, for JSON, or for plain text, whichever the endpoint can"
     )
+    max_tokens: int = Field(600, ge=16, description="longest reply, in tokens, for each story that it is asked for")
     part_rows: int = Field(2000, ge=1, description="asks per part file")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One ask of the plan, and the request that it becomes."""
+    """The asks of one request, and the request that they become."""
 
-    ask: prompts.Ask
+    asks: tuple[prompts.Ask, ...]
     request: Request
 
 
@@ -45,8 +47,10 @@ def generate(draft: Draft, config: GenerateConfig, *, api_key: Key | None = None
     """Ask for what the ledger does not hold, then write the parts. `api_key` is called where the key is needed."""
     asked = list(planned(config))
     past = answered(draft, config, [each.request for each in asked], api_key)
-    for number, start in enumerate(range(0, len(asked), config.part_rows)):
-        _write_part(draft, config, number, asked[start : start + config.part_rows], past)
+    per_part = max(config.part_rows // config.plan.stories_per_request, 1)
+    for number, start in enumerate(range(0, len(asked), per_part)):
+        _write_part(draft, config, number, asked[start : start + per_part], past)
+    _write_coverage(draft, config, asked)
     if not draft.counts["rows_out"]:
         raise UserError(
             f"{config.model} gave no story for {len(asked):,} requests ({dict(draft.drops)}); "
@@ -59,18 +63,25 @@ def generate(draft: Draft, config: GenerateConfig, *, api_key: Key | None = None
 
 def planned(config: GenerateConfig) -> Iterator[Asked]:
     """Every request of the plan, in order."""
-    shapes = {"schema": prompts.RESPONSE_FORMAT, "json": {"type": "json_object"}, "text": None}
+    names, settings = Names(config), cache(partial(_settings, config))
+    for group in prompts.groups(config.plan):
+        payload = settings(len(group)) | {"messages": prompts.messages(*group)}
+        read = partial(replies.fault_in, count=len(group))
+        settled = partial(_settled, reasks=config.reasks, count=len(group))
+        yield Asked(tuple(group), Request(names.name(payload), payload, read, settled))
+
+
+def _settings(config: GenerateConfig, count: int) -> dict[str, Any]:
+    """What a request for `count` stories says besides its messages."""
+    length = "two to five paragraphs" if config.plan.design == "tinystories" else ""
+    shapes = {"schema": replies.response_format(count, length), "json": {"type": "json_object"}, "text": None}
     shape = shapes[config.structured]
-    settings = config.settings() | ({"response_format": shape} if shape else {})
-    names = Names(config)
-    settled = partial(_settled, reasks=config.reasks)
-    for ask in prompts.asks(config.plan):
-        payload = settings | {"messages": prompts.messages(ask)}
-        yield Asked(ask, Request(names.name(payload), payload, replies.fault_in, settled))
+    settings = config.settings() | {config.token_limit: config.max_tokens * count}
+    return settings | ({"response_format": shape} if shape else {})
 
 
-def _settled(answers: list[ledger.Answer], *, reasks: int) -> bool:
-    return replies.verdict(answers, reasks) is not None
+def _settled(answers: Sequence[ledger.Answer], *, reasks: int, count: int) -> bool:
+    return replies.verdict(answers, reasks, count) is not None
 
 
 # ---- what came of it
@@ -79,32 +90,34 @@ def _settled(answers: list[ledger.Answer], *, reasks: int) -> bool:
 def _write_part(
     draft: Draft, config: GenerateConfig, number: int, asked: list[Asked], past: dict[str, ledger.Past]
 ) -> None:
-    """The stories of these requests, and beside them the answers that held none."""
-    rows, dropped = [], []
+    """What these requests asked for, the stories they brought, and beside them the answers that held none."""
+    plan, rows, dropped = [], [], []
     for each in asked:
-        counts = replies.verdict(past[each.request.request_id].answers, config.reasks)
+        counts = replies.verdict(past[each.request.request_id].answers, config.reasks, len(each.asks))
         assert counts, f"{each.request.request_id} was never settled"
-        answer, held = counts
-        row = _row(config, each, answer.model)
-        if isinstance(held, replies.Reply):
-            rows.append(row | {"text": held.story, "summary": held.summary})
-        else:
-            dropped.append(row | {"text": answer.raw, "reason": held.reason, "detail": held.detail})
-    columns = schemas.TABLES["generate", "_dropped"]
-    draft.write_table(f"part-{number:05d}.parquet", pa.Table.from_pylist(rows, schema=schemas.RAW))
-    draft.write_table(f"_dropped/part-{number:05d}.parquet", pa.Table.from_pylist(dropped, schema=columns))
-    draft.count(rows_in=len(asked), rows_out=len(rows), drops=Counter(row["reason"] for row in dropped))
+        for story_no, (ask, (answer, held)) in enumerate(zip(each.asks, counts, strict=True), 1):
+            names = {"story_id": f"{each.request.request_id}.{story_no}", "request_id": each.request.request_id}
+            plan.append(names | {"story_no": story_no, "ask_no": ask.index} | _axes(ask))
+            row = names | _axes(ask) | {"source": config.source, "model": answer.model}
+            if isinstance(held, replies.Reply):
+                rows.append(row | {"text": held.story, "summary": held.summary})
+            else:
+                dropped.append(row | {"text": answer.raw, "reason": held.reason, "detail": held.detail})
+    name = f"part-{number:05d}.parquet"
+    for path, found in ((f"plan-{number:05d}.parquet", plan), (name, rows), (f"_dropped/{name}", dropped)):
+        schema = schemas.TABLES["generate", schemas.table_of(path)]
+        draft.write_table(path, pa.Table.from_pylist(found, schema=schema))
+    draft.count(rows_in=len(plan), rows_out=len(rows), drops=Counter(row["reason"] for row in dropped))
 
 
-def _row(config: GenerateConfig, asked: Asked, model: str) -> dict[str, Any]:
-    ask = asked.ask
-    return {
-        "story_id": f"{asked.request.request_id}.1",  # the first story of the request, which can hold more
-        "source": config.source,
-        "request_id": asked.request.request_id,
-        "verb": ask.verb,
-        "noun": ask.noun,
-        "adjective": ask.adjective,
-        "features": list(ask.features),
-        "model": model,
-    }
+def _axes(ask: prompts.Ask) -> dict[str, Any]:
+    """What the ask says, under the names of the columns."""
+    return {**vars(ask), "features": list(ask.features)}
+
+
+def _write_coverage(draft: Draft, config: GenerateConfig, asked: list[Asked]) -> None:
+    """Every word that the plan may ask for with its even share, so that unused ones are seen; and the sums as facts."""
+    covers = prompts.coverage(config.plan, [ask for each in asked for ask in each.asks if ask.about is None])
+    axes = [{"axis": each.axis, "word": each.word, "expected_share": each.expected_share} for each in covers]
+    draft.write_table("axes.parquet", pa.Table.from_pylist(axes, schema=schemas.TABLES["generate", "axes"]))
+    draft.fact(plan_coverage=prompts.summed_up(config.plan, covers))

@@ -2,10 +2,15 @@
 
 In:   split stories
 Out:  tokenizer.model (SentencePiece BPE), pieces; spelling: the pieces of every word in the stories;
-      facts bytes_per_token (on val), vocab_size, digest
+      facts bytes_per_token (on val), vocab_size, digest, stories
 Relies on lib/text/tokenizer.py for the flags that make it lossless.
+
+It learns from the first training stories: the largest power of two of them, at most `most_stories`. So a corpus that
+grows by a little keeps its vocabulary, and with it the tokens of every older story; one that doubles gets a new one.
+What that costs: of 9,037 real TinyStories, 8,192 give 0.05 % fewer bytes a token than all, 4,096 give 0.26 % fewer.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -21,6 +26,7 @@ class TokenizerConfig(Config):
     """How large a vocabulary to learn."""
 
     vocab_size: int = Field(2048, ge=260, description="pieces, of which 256 are bytes and 3 controls")
+    most_stories: int = Field(65_536, ge=1, description="training stories it is learned from at most, the first ones")
 
 
 def tokenizer(draft: Draft, config: TokenizerConfig, *, stories: Dataset) -> None:
@@ -28,12 +34,24 @@ def tokenizer(draft: Draft, config: TokenizerConfig, *, stories: Dataset) -> Non
     from lib.text.tokenizer import train
 
     draft.progress(f"learning {config.vocab_size:,} pieces")
-    trained = train(_texts(stories, "train"), draft.path / "tokenizer.model", config.vocab_size)
+    num_stories = min(config.most_stories, _power_of_two_up_to(_num_train(stories)))
+    texts = itertools.islice(_texts(stories, "train"), num_stories)
+    trained = train(texts, draft.path / "tokenizer.model", config.vocab_size)
     draft.adopt("tokenizer.model")
     draft.write_table("pieces.parquet", trained.pieces())
     # A record: it follows from the model and the words, and a new word alone shall not make all tokens anew.
     draft.write_table("_record/spelling.parquet", _spelling(trained, stories))
-    draft.fact(bytes_per_token=_bytes_per_token(trained, stories), vocab_size=trained.vocab_size, digest=trained.digest)
+    draft.fact(bytes_per_token=_bytes_per_token(trained, stories), vocab_size=trained.vocab_size)
+    draft.fact(digest=trained.digest, stories=num_stories)
+
+
+def _power_of_two_up_to(number: int) -> int:
+    return 1 << max(number.bit_length() - 1, 0)
+
+
+def _num_train(stories: Dataset) -> int:
+    sides = (part.table(["split"])["split"] for part in stories.parts())
+    return sum(pc.sum(pc.equal(side, "train")).as_py() or 0 for side in sides)
 
 
 def _texts(stories: Dataset, side: str) -> Iterator[str]:

@@ -112,18 +112,26 @@ class Draft:
     # ---- row-wise work
 
     def each_part(
-        self, source: Dataset, config: Config, work: Callable[[pa.Table, int], PartResult], salt: str = ""
+        self,
+        source: Dataset,
+        config: Config,
+        work: Callable[[pa.Table, int], PartResult],
+        salt: str | Callable[[int], str] = "",
     ) -> None:
         """Run `work(table, number)` on each part of `source`, or link what the same work made of the same part before.
 
         The memo's key is the stage, its version, the config, the part's sha256 and number, and `salt` for what else the
-        work depends on. So 1 % more stories recompute the last part, and every older part keeps its digest.
+        work depends on, or the work on the part of that number. So 1 % more stories recompute the last part, and every
+        older part keeps its digest. The count `rows_made` says how many rows were worked on now.
         """
         parts = source.parts()
         for number, part in enumerate(parts):
-            key = digest([self.stage.version, config.identity(), part.sha256, number, salt])[:16]
+            salted = salt if isinstance(salt, str) else salt(number)
+            key = digest([self.stage.version, config.identity(), part.sha256, number, salted])[:16]
             memo = self.path.parent / "_parts" / key
-            made = _usable(memo) or self._make(memo, work(part.table(), number))
+            made = _usable(memo)
+            self.count(rows_made=0 if made else part.rows)
+            made = made or self._make(memo, work(part.table(), number))
             for name, entry in made["files"].items():
                 self._link(memo / name.replace("/", "."), name, entry["sha256"])
             self.count(**made["counts"], drops=made["drops"])

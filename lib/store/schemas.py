@@ -28,6 +28,27 @@ RAW = pa.schema(
         "given_split": STRING,  # the side the source puts the story on: held-out text comes as 'val'
     }
 )
+PLAN = pa.schema(
+    {
+        "story_id": STRING,  # of the story that answers this ask, if one does
+        "request_id": STRING,
+        "story_no": INT,  # its place in the request, from 1
+        "ask_no": LONG,  # its place in the plan, from 0
+        "design": STRING,  # tinystories, simplestories or combined; what a design leaves open is null
+        "verb": STRING,
+        "noun": STRING,
+        "adjective": STRING,
+        "features": pa.list_(STRING),
+        "theme": STRING,
+        "topic": STRING,
+        "style": STRING,
+        "persona": STRING,
+        "first_word": STRING,
+        "paragraphs": INT,
+        "about": STRING,  # of an extra ask, for what the stories held too little of; null: one of the plan's own
+    }
+)
+AXES = pa.schema({"axis": STRING, "word": STRING, "expected_share": DOUBLE})
 CLEAN = _extend(RAW, words=INT, chars=INT)
 DEDUP = _extend(CLEAN, cluster_id=STRING)
 SPLIT = _extend(DEDUP, split=STRING)
@@ -39,6 +60,18 @@ WORDS = pa.schema(
         "uses": LONG,
         "stories": LONG,  # that hold this form
         "stem_stories": LONG,  # each story once per stem, at one of its forms: sums to those that hold any form
+    }
+)
+CONTAMINATED = pa.schema(
+    {
+        "story_id": STRING,  # of the training row
+        "against": STRING,  # val, test: a held-out story; instruction: its request; evaluation, reward: a prompt
+        "other_id": STRING,  # the held-out story; null for a prompt
+        "other": STRING,  # how the held-out text begins
+        "why": STRING,  # copy, part, run, asked: lib/text/contamination.py
+        "share": DOUBLE,  # of the held-out text's runs of words, how many stand in the training row
+        "shared": STRING,  # the longest run of words that both have
+        "dropped_id": STRING,  # which of the two went; null: neither, that was waived
     }
 )
 TRAIN_STEPS = pa.schema({"step": INT, "tokens": LONG, "loss": DOUBLE, "lr": DOUBLE, "grad_norm": DOUBLE})
@@ -141,6 +174,8 @@ METRICS = pa.schema({"model": STRING, "metric": STRING, "value": DOUBLE, "n": IN
 TABLES: dict[tuple[str, str], pa.Schema] = {
     ("generate", "part"): RAW,
     ("generate", "_dropped"): _extend(RAW, reason=STRING, detail=STRING),
+    ("generate", "plan"): PLAN,
+    ("generate", "axes"): AXES,
     ("ingest", "part"): RAW,
     ("clean", "part"): CLEAN,
     ("clean", "_dropped"): _extend(RAW, reason=STRING, detail=STRING, rule_version=INT),
@@ -148,6 +183,8 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("dedup", "_dropped"): _extend(DEDUP, reason=STRING, kept_id=STRING, similarity=FLOAT),
     ("split", "part"): SPLIT,
     ("split", "words"): WORDS,
+    ("split", "_dropped"): _extend(SPLIT, reason=STRING, detail=STRING),
+    ("split", "contaminated"): CONTAMINATED,
     ("tokenizer", "pieces"): PIECES,
     ("tokenizer", "spelling"): SPELLING,
     ("tokens", "part"): TOKENS,

@@ -30,7 +30,39 @@ union all
 select 'dedup', story_id, reason, format('{} of {}, similarity {:.2f}', reason, kept_id, similarity), text
 from dedup_dropped
 union all
+select 'split', story_id, reason, detail, text from split_dropped
+union all
 select 'tokens', story_id, reason, detail, null from tokens_dropped;
+
+create view contamination as from split_contaminated;
+
+create view quarantine as
+select story_id, request_id, reason, detail, text as raw from generate_dropped;
+
+-- What was asked for, and what came of it.
+create view plan as
+select asked.*, coalesce(gone.reason, 'story') as outcome
+from generate_plan as asked left join generate_dropped as gone using (story_id);
+
+-- How evenly the plan uses the words of each list, unused ones included; extra asks, which fix their words, apart.
+create view plan_coverage as
+with used as (
+    select axis, word, count(*) as uses
+    from (
+        select axis, word
+        from (select * replace (paragraphs::varchar as paragraphs) from generate_plan where about is null)
+        unpivot (word for axis in (verb, noun, adjective, theme, topic, style, persona, first_word, paragraphs))
+        union all
+        select 'feature', unnest(features) from generate_plan where about is null
+    )
+    group by axis, word
+)
+select axis, word, coalesce(uses, 0) as uses, share, expected_share, share / expected_share as ratio,
+       abs(share / expected_share - 1) <= 0.2 + 1e-9 as within_20_percent
+from (
+    select axes.*, uses, coalesce(uses, 0) / sum(uses) over (partition by axis) as share
+    from generate_axes as axes left join used using (axis, word)
+);
 
 create view pieces as from tokenizer_pieces;
 
@@ -175,8 +207,12 @@ comment on view clean_dropped is 'what clean dropped, and why';
 comment on view dedup is 'one story per cluster of duplicates';
 comment on view dedup_dropped is 'duplicates: of which story, and how similar';
 comment on view drops is 'every dropped story of every stage, with its reason';
+comment on view contamination is 'training stories that give held-out text away, and what was done about it';
 comment on view clusters is 'groups of duplicate stories';
 comment on view tokens is 'where each story lies in the token shards';
+comment on view quarantine is 'answers of the teacher that hold no story, as they came; read again at every build';
+comment on view plan is 'every story that was asked for: its words, theme, style and so on, and what came of it';
+comment on view plan_coverage is 'how evenly the plan uses the words of its lists';
 comment on view pieces is 'the vocabulary';
 comment on view requests is 'the ledger: every attempt to get a story from a teacher';
 comment on view costs is 'the ledger summed up by model and status';

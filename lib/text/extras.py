@@ -1,7 +1,7 @@
 """Extras: further asks of a plan, about what the stories hold too little of.
 
 In:   a plan's count and its extras: each so many asks about something, put in after so many of the plan's own
-Out:  which extra an ask belongs to, and its number there
+Out:  which extra an ask belongs to, and its number there; where each run of asks of one kind ends
 
 Asks stand in the order in which they were thought of: an extra comes after the stories there were when it was added,
 and whatever the plan grows by later comes after it. So the same requests stay the first ones, none is asked again, and
@@ -29,7 +29,7 @@ class Extra(Config):
 def place(extras: Sequence[Extra], count: int, index: int) -> tuple[Extra | None, int]:
     """The extra that ask `index` belongs to, and its number in it; (None, number) for one of the plan's own asks."""
     passed = 0  # asks of the extras before
-    for extra in sorted(extras, key=lambda each: each.after):
+    for extra in _in_order(extras):
         start = min(extra.after, count) + passed
         if index < start:
             break
@@ -37,3 +37,17 @@ def place(extras: Sequence[Extra], count: int, index: int) -> tuple[Extra | None
             return extra, index - start
         passed += extra.count
     return None, index - passed
+
+
+def ends_of(extras: Sequence[Extra], count: int) -> list[int]:
+    """After how many asks the plan's own stop for an extra, an extra is done, and all is done."""
+    ends, passed = [], 0
+    for extra in _in_order(extras):
+        start = min(extra.after, count) + passed
+        ends += [start, start + extra.count]
+        passed += extra.count
+    return sorted({*ends, count + passed} - {0})
+
+
+def _in_order(extras: Sequence[Extra]) -> list[Extra]:
+    return sorted(extras, key=lambda each: each.after)

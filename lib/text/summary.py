@@ -1,12 +1,15 @@
 """Summaries in the one form the models are asked in: "a story about ...".
 
-In:   a summary as its source wrote it, or a story that came without one
+In:   a summary as its source wrote it, or a story that came without one; or columns of both
 Out:  lower-case "a story about ...", without a full stop, short enough for a request
 Relies on lib/text/words.py. The extractive form takes words of the story only, so a story follows its own summary.
 """
 
 import re
 from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lib.text.words import STOP_WORDS
 
@@ -19,6 +22,9 @@ _LEAD = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _SMALL_FIRST = re.compile(r"^(?:A|An|The|His|Her|Their|Two|Three|Some|One|He|She|They|It|In|On|When|There)\b")
+# What `request_summary` leaves alone, for RE2: up to 40 words between single blanks, no full stop or quote at the end.
+_IN_FORM = rf"""\A{OPENING}(?:\S+ ){{0,{MAX_WORDS - 1}}}\S*[^\s.!,;:"']\z"""
+_BIG_FIRST = _SMALL_FIRST.pattern.replace("^", rf"\A{OPENING}", 1)
 _WHO = re.compile(
     r"\b((?:an?|two|three|some)\s(?:[a-z-]+\s){0,3}?[a-z-]+),?\s(?:named|called)\s([A-Z][a-z]+(?:\sand\s[A-Z][a-z]+)?)"
     r"|\bthere (?:was|were|lived) (?:once )?((?:an?|two|three|some)\s(?:[a-z-]+\s){0,3}?[a-z-]+)"
@@ -35,6 +41,18 @@ _DULL_TEXT = (
     "same side story thing things time top way whole woman world "
 )
 _DULL = frozenset(_DULL_TEXT.split())
+
+
+def request_summaries(summaries: pa.Array, stories: pa.Array) -> pa.Array:
+    """A request for every story: its summary in the one form, or the story's own who and what. No row may be null.
+
+    Only summaries that are not in the form yet are touched: a teacher's are.
+    """
+    in_form = pc.match_substring_regex(summaries, _IN_FORM)
+    odd = pc.or_(pc.invert(in_form), pc.match_substring_regex(summaries, _BIG_FIRST))
+    pairs = zip(summaries.filter(odd).to_pylist(), stories.filter(odd).to_pylist(), strict=True)
+    formed = [request_summary(summary) or extractive_summary(story) for summary, story in pairs]
+    return pc.replace_with_mask(summaries, odd, pa.array(formed, summaries.type))
 
 
 def request_summary(summary: str) -> str:

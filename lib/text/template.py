@@ -11,7 +11,7 @@ the sampling prefix of `natural` starts with that EOS to recreate what the model
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -108,15 +108,15 @@ class Template:
 
         The prompt of a row is `instruction` of its summary; a layout without a prompt does not read the summaries.
         """
-        parts, num_rows = layout_of(layout).training, len(stories)
-        spans = [self._columns(part, summaries, stories, num_rows) for part in parts]
-        lengths = [np.diff(offsets) for _, offsets in spans]
-        offsets = np.concatenate([[0], np.cumsum(np.sum(lengths, axis=0))]).astype(np.int64)
-        ids, place = np.empty(offsets[-1], self.tokenizer.dtype), offsets[:-1].copy()
-        for (span_ids, span_offsets), length in zip(spans, lengths, strict=True):
-            ids[np.repeat(place - span_offsets[:-1], length) + np.arange(len(span_ids))] = span_ids
-            place += length
-        prompt_lengths = sum(lengths[: _num_prompt_parts(parts)], start=np.zeros(num_rows, np.int64))
+        parts, width = layout_of(layout).training, self.tokenizer.dtype.itemsize
+        spans = [self._spans(part, summaries, stories) for part in parts]  # bytes: Arrow joins a row's in one pass
+        rows = pc.binary_join_element_wise(*spans, pa.scalar(b"", pa.large_binary()))
+        _, ends, data = rows.buffers()
+        offsets = np.frombuffer(ends, np.int64, len(rows) + 1) // width
+        ids = np.frombuffer(data, self.tokenizer.dtype, offsets[-1]) if data else np.empty(0, self.tokenizer.dtype)
+        prompt_lengths = np.zeros(len(stories), np.int64)
+        for span in spans[: _num_prompt_parts(parts)]:
+            prompt_lengths += pc.binary_length(span).to_numpy() // width
         return ids, offsets, prompt_lengths
 
     def _ids(self, part: str, prompt: str, story: str) -> list[int]:
@@ -124,14 +124,14 @@ class Template:
             return self._controls[part]
         return self.tokenizer.encode({PROMPT: prompt, STORY: story}.get(part, part))
 
-    def _columns(self, part: str, summaries, stories, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
-        if part == STORY:
-            return self.tokenizer.encode_column(stories)
-        if part == PROMPT:
-            return self.tokenizer.encode_column(_instructions(summaries))
-        same: Iterable[int] = self._ids(part, "", "")
-        ids = np.array(list(same), self.tokenizer.dtype)
-        return np.tile(ids, num_rows), np.arange(num_rows + 1, dtype=np.int64) * len(ids)
+    def _spans(self, part: str, summaries, stories) -> pa.Array:
+        """The ids of one part of every row, as bytes."""
+        if part not in (STORY, PROMPT):
+            same = np.array(self._ids(part, "", ""), self.tokenizer.dtype).tobytes()
+            return pa.repeat(pa.scalar(same, pa.large_binary()), len(stories))
+        ids, offsets = self.tokenizer.encode_column(stories if part == STORY else _instructions(summaries))
+        buffers = [None, pa.py_buffer(offsets * ids.itemsize), pa.py_buffer(ids)]
+        return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
 
 
 def _num_prompt_parts(parts: tuple[str, ...]) -> int:

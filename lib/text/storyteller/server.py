@@ -12,12 +12,13 @@ import random
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from lib.text.storyteller import MODEL, beats, words
 from lib.text.storyteller.mischief import Mischief, happens, number, share
-from lib.text.storyteller.story import Told, Wish, tell
-from lib.text.storyteller.wish import wish_of
+from lib.text.storyteller.story import Told, Wish, tell, written
+from lib.text.storyteller.wish import wishes_of
 
 NOTE = "seeded story grammar, not a language model"
 REFUSAL = "I am sorry, but I cannot write this story."
@@ -122,7 +123,7 @@ class Storyteller:
         rates, question = self.mischief, (self.seed, key, index, self.answered[key])
         told = self._told(request["messages"], story_seed)
         as_json = (request.get("response_format") or {}).get("type", "text") != "text"
-        content = json.dumps({"story": told.story, "summary": told.summary}) if as_json else told.story
+        content = written(told, as_json)
         refusal, finish = None, "stop"
         if happens(rates.refusal, *question, "refusal"):
             self.faults["refusal"] += (
@@ -141,16 +142,18 @@ class Storyteller:
         message = {"role": "assistant", "content": content, "refusal": refusal}
         return {"index": index, "message": message, "finish_reason": finish, "logprobs": None}
 
-    def _told(self, messages: list[dict], story_seed: int) -> Told:
-        """The story; a near copy or a planted concept depends on the request alone."""
+    def _told(self, messages: list[dict], story_seed: int) -> list[Told]:
+        """The stories; a near copy or a planted concept depends on the request alone."""
+        return [self._one(wish, seed) for wish, seed in wishes_of(messages, story_seed)]
+
+    def _one(self, wish: Wish, story_seed: int) -> Told:
         if happens(self.mischief.near_copies, story_seed, "near_copies"):
             self.faults["near_copies"] += 1
             return near_copy(number(self.seed, "copied", number(story_seed, "which") % NUM_COPIED), story_seed)
-        wish = wish_of(messages, story_seed)
         for concept, rate in self.mischief.planted.items():
             if happens(rate, story_seed, "planted", concept):
                 self.faults[f"planted {concept}"] += 1
-                wish = Wish(wish.verb, concept, wish.adjective, wish.features)
+                wish = replace(wish, noun=concept)
         return tell(wish, story_seed)
 
 

@@ -1,14 +1,16 @@
 """One story and its summary, as a pure function of what was asked and a number.
 
-In:   the asked verb, noun, adjective and features; a seed
+In:   a Wish: verb, noun, adjective, features; theme, style, teller, first word and paragraphs where they were asked for
 Out:  `Told(story, summary)`: paragraphs parted by one newline; the summary starts with "a story about"
-Relies on: the tables in beats.py and plots_*.py; people.py for who, where and when; words.py for forms
+Relies on: the tables in beats.py and plots_*.py; people.py for who, where and when; words.py for forms; axes.py for
+      what a theme, a style, a teller and a first word become, which says how far that goes
 """
 
+import json
 import random
 from dataclasses import dataclass
 
-from lib.text.storyteller import beats, cast, words
+from lib.text.storyteller import axes, beats, cast, words
 from lib.text.storyteller.people import pick_people
 from lib.text.storyteller.plot import Plot
 from lib.text.storyteller.plots_creatures import PLOTS as CREATURES
@@ -18,6 +20,7 @@ from lib.text.storyteller.plots_things_more import PLOTS as MORE_THINGS
 
 PLOTS = THINGS + MORE_THINGS + CREATURES + PLACES
 MOST_WORDS = 240
+PLAIN_INTROS = tuple(intro for intro in beats.INTROS if not intro.startswith("Once upon a time"))
 BY_KIND = {kind: tuple(plot for plot in PLOTS if kind in plot.kinds) for kind in cast.WHAT}
 Paragraph = list[str]
 
@@ -30,12 +33,17 @@ class Told:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a prompt asks for."""
+    """What a prompt asks for. A topic has become its noun."""
 
     verb: str
     noun: str
     adjective: str
     features: tuple[str, ...] = ()
+    theme: str = ""
+    style: str = ""
+    persona: str = ""
+    first_word: str = ""
+    paragraphs: int = 0  # 0: as many as the story takes
 
     @property
     def bad(self) -> bool:
@@ -51,11 +59,21 @@ def tell(wish: Wish, seed: int) -> Told:
     return told
 
 
+def written(told: list[Told], as_json: bool) -> str:
+    """The answer that holds these stories: JSON, one object or a list, or text under headings."""
+    if as_json:
+        objects = [vars(each) for each in told]
+        return json.dumps(objects[0] if len(objects) == 1 else {"stories": objects})
+    numbers = [""] if len(told) == 1 else [f" {n}" for n in range(1, len(told) + 1)]
+    texts = (f"Story{n}: {each.story}\n\nSummary{n}: {each.summary}" for n, each in zip(numbers, told, strict=True))
+    return "\n\n".join(texts)
+
+
 def _tell(wish: Wish, rng: random.Random) -> Told:
     noun, verb = words.noun(wish.noun), words.verb(wish.verb)
     plot = rng.choice(BY_KIND[noun.kind])
     keys = pick_people(rng, noun, wish.adjective) | _verb_phrases(verb)
-    moral = rng.choice(plot.moral)
+    moral = axes.moral_of(wish.theme) if wish.theme else rng.choice(plot.moral)
     paragraphs = _paragraphs(rng, plot, wish, moral)
     story = "\n".join(" ".join(paragraph) for paragraph in paragraphs).format_map(keys)
     return Told(story, _summary(rng, plot, wish, moral).format_map(keys))
@@ -75,7 +93,7 @@ def _paragraphs(rng: random.Random, plot: Plot, wish: Wish, moral: str) -> list[
     quarrel, peace = rng.choice(beats.CONFLICTS)
     foreshadowed, fought = "foreshadowing" in wish.features, "conflict" in wish.features
     early, late = _verb_sentences(rng, words.verb(wish.verb).kind, wish.bad)
-    opening = [rng.choice(beats.INTROS), early, hint if foreshadowed else ""]
+    opening = [rng.choice(PLAIN_INTROS if wish.first_word else beats.INTROS), early, hint if foreshadowed else ""]
     problem = _problem(rng, plot, wish)
     middle = [rng.choice(plot.attempt), quarrel if fought else "", "" if wish.bad else rng.choice(plot.turn)]
     end = _climax(rng, plot, wish, peace if fought else "", late) + [echo if foreshadowed else ""]
@@ -86,7 +104,8 @@ def _paragraphs(rng: random.Random, plot: Plot, wish: Wish, moral: str) -> list[
         told = [opening + problem, middle, end]
     else:
         told = [opening, problem, middle, end]
-    return _introduced(rng, [[text for text in paragraph if text] for paragraph in told])
+    told = _introduced(rng, [[text for text in paragraph if text] for paragraph in told])
+    return [[_named(paragraph[0]), *paragraph[1:]] for paragraph in _framed(wish, told)]
 
 
 def _verb_sentences(rng: random.Random, kind: str, bad: bool) -> tuple[str, str]:
@@ -126,17 +145,25 @@ def _ending(rng: random.Random, wish: Wish, moral: str) -> Paragraph:
 
 
 def _introduced(rng: random.Random, told: list[Paragraph]) -> list[Paragraph]:
-    """The friend is introduced after the hero if anything below speaks of one; no paragraph begins with a pronoun."""
+    """The friend is introduced after the hero if anything below speaks of one."""
     everything = " ".join(text for paragraph in told for text in paragraph)
     if "{F" in everything or "They " in everything:
         told[0].insert(1, rng.choice(beats.FRIENDS))
         if len(told[0]) > 2:
             told[0][2] = _named(told[0][2])  # after the friend, "she" could be either
-    return [[_named(paragraph[0]), *paragraph[1:]] for paragraph in told]
+    return told
+
+
+def _framed(wish: Wish, told: list[Paragraph]) -> list[Paragraph]:
+    """With the first and the last sentences that were asked for, in as many paragraphs."""
+    first = [axes.first_sentence(wish.first_word)] if wish.first_word else []
+    last = axes.last_sentences(wish.style, wish.persona)
+    told = [first + told[0], *told[1:-1], told[-1] + last]
+    return axes.regrouped(told, wish.paragraphs) if wish.paragraphs else told
 
 
 def _named(text: str) -> str:
-    """`text` with the hero's name where it begins with the hero's pronoun."""
+    """`text` with the hero's name where it begins with the hero's pronoun: no paragraph does."""
     for pronoun, name in (("{He} ", "{N} "), ("{His} ", "{N}'s ")):
         if text.startswith(pronoun):
             return name + text.removeprefix(pronoun)
@@ -147,7 +174,7 @@ def _summary(rng: random.Random, plot: Plot, wish: Wish, moral: str) -> str:
     """One sentence in the manner of a person asking for such a story; names hero, verb, noun and adjective."""
     does = "{vps}" if words.verb(wish.verb).kind == "m" else rng.choice(("loves to {vp}", "likes to {vp}"))
     end = rng.choice(plot.sad if wish.bad else plot.happy)
-    if "moral value" in wish.features and not wish.bad and rng.random() < 0.5:
+    if "moral value" in wish.features and not wish.bad and (wish.theme or rng.random() < 0.5):
         end = f"learns to {moral}".replace("with our", "with").replace(" our ", " {his} ")
     day = " on {adjective_day}" if words.adjective_kind(wish.adjective) == "day" else ""
     surprise = ", with a surprise at the end" if "plot twist" in wish.features and rng.random() < 0.5 else ""

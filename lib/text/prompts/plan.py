@@ -1,0 +1,163 @@
+"""A plan: so many stories, each with its own ask.
+
+In:   PromptPlan: count, seed, design, lists, how many stories a request
+Out:  `asks(plan, start, stop)`: ask i is the same whatever the count; `groups`, the asks that share a request
+Relies on lib/text/extras.py for where further asks stand, about what the stories hold too little of
+
+Two designs. TinyStories (arXiv 2305.07759 section 2): a random verb, noun and adjective and a random subset of six
+features. SimpleStories (arXiv 2504.09184): theme, topic, style, persona, first word and number of paragraphs, against
+the sameness that three random words leave (it counts "once upon a time" in 59 % of TinyStories). `mixed` takes them in
+turns, `combined` asks for both at once. Every list is dealt like cards, so an entry's uses stay within one of any
+other's, and from 5 uses of each on within 20 % of its share. Features alone are drawn: a subset is left to chance.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from lib.store import Config, digest
+from lib.text.extras import Extra, ends_of, place
+from lib.text.prompts.lists import PHRASES, dealt, word_list
+
+FEATURES = ("dialogue", "plot twist", "bad ending", "moral value", "foreshadowing", "conflict")
+TINY, SIMPLE = "tinystories", "simplestories"
+DESIGNS = {TINY: (TINY,), SIMPLE: (SIMPLE,), "mixed": (TINY, SIMPLE), "combined": ("combined",)}  # taken in turns
+FIELDS = {  # the field of an ask -> the field of the plan that names its list
+    TINY: {"verb": "verbs", "noun": "nouns", "adjective": "adjectives"},
+    SIMPLE: {
+        "theme": "themes",
+        "topic": "topics",
+        "style": "styles",
+        "persona": "personas",
+        "first_word": "first_words",
+    },
+}
+FIELDS["combined"] = FIELDS[TINY] | FIELDS[SIMPLE]
+
+
+class PromptPlan(Config):
+    """What to ask for. Two plans that differ only in `count` ask the same first stories."""
+
+    count: int = Field(3000, ge=1, description="how many stories to ask for")
+    seed: int = Field(0, ge=0, description="another seed asks for other combinations")
+    design: Literal["tinystories", "simplestories", "mixed", "combined"] = Field(
+        "tinystories",
+        description="verb, noun, adjective and features; or theme, topic, style, persona, first word and paragraphs; "
+        "or the two in turns; or both in every story",
+    )
+    stories_per_request: int = Field(
+        1, ge=1, le=50, description="stories that one request asks for; fewer prompt tokens a story, longer replies"
+    )
+    verbs: str = Field("verbs", description="word list: a name in data/words, or the path of a .txt file")
+    nouns: str = Field("nouns", description="word list, as for verbs")
+    adjectives: str = Field("adjectives", description="word list, as for verbs")
+    features: float = Field(0.3, ge=0.0, le=1.0, description="how likely each of the six features is")
+    themes: str = Field("themes", description="list of phrases, one a line: a name in data/words, or a .txt file")
+    topics: str = Field("topics", description="list of phrases, as for themes")
+    styles: str = Field("styles", description="list of phrases, as for themes")
+    personas: str = Field("personas", description="list of phrases, as for themes: who tells the story")
+    first_words: str = Field("first_words", description="word list, as for verbs: how stories begin")
+    least_paragraphs: int = Field(1, ge=1, le=9, description="paragraphs of the shortest story, in simplestories")
+    most_paragraphs: int = Field(5, ge=1, le=9, description="paragraphs of the longest story, in simplestories")
+    extra: tuple[Extra, ...] = Field((), description="further asks, about what the stories hold too little of")
+    words_digest: str = Field(
+        "", description="the lists and their digest; filled in: other words in them are another plan"
+    )
+
+    @model_validator(mode="after")
+    def _digest_words(self) -> "PromptPlan":
+        if self.least_paragraphs > self.most_paragraphs:
+            raise ValueError(f"least_paragraphs {self.least_paragraphs} is more than most_paragraphs")
+        kinds = [kind for design in DESIGNS[self.design] for kind in FIELDS[design].values()]
+        names = " ".join(getattr(self, kind) for kind in kinds)
+        found = hashlib.sha256(repr([self.entries(kind) for kind in kinds]).encode()).hexdigest()[:16]
+        made_with, _, before = self.words_digest.rpartition(" ")
+        if made_with == names and before != found:
+            raise ValueError(
+                f"found word lists {names} with digest {found}, expected {before}, with which this plan was made; "
+                "restore the lists, or leave words_digest out to make another plan"
+            )
+        object.__setattr__(self, "words_digest", f"{names} {found}")  # frozen for everybody else
+        return self
+
+    def entries(self, kind: str) -> tuple[str, ...]:
+        """The words or phrases of one of this plan's lists."""
+        return word_list(getattr(self, kind), phrases=kind in PHRASES)
+
+    @property
+    def total(self) -> int:
+        """All asks: the plan's own and the extra ones."""
+        return self.count + sum(each.count for each in self.extra)
+
+    @property
+    def paragraphs(self) -> tuple[str, ...]:
+        """The numbers of paragraphs to ask for, dealt as a list is."""
+        return tuple(map(str, range(self.least_paragraphs, self.most_paragraphs + 1)))
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One story to ask for. What its design leaves open is None."""
+
+    index: int
+    verb: str | None = None
+    noun: str | None = None
+    adjective: str | None = None
+    features: tuple[str, ...] = ()
+    design: str = TINY
+    theme: str | None = None
+    topic: str | None = None
+    style: str | None = None
+    persona: str | None = None
+    first_word: str | None = None
+    paragraphs: int | None = None
+    about: str | None = None  # of an extra ask; None: one of the plan's own
+
+
+def asks(plan: PromptPlan, start: int = 0, stop: int | None = None) -> list[Ask]:
+    """Asks number `start` to `stop` (default: all of them), the last one not included."""
+    designs = DESIGNS[plan.design]
+    lists = {design: {field: plan.entries(kind) for field, kind in FIELDS[design].items()} for design in designs}
+    made = []
+    for index in range(start, plan.total if stop is None else stop):
+        extra, own = place(plan.extra, plan.count, index)
+        if extra:
+            made.append(_extra_ask(plan, extra, own, index))
+            continue
+        number, turn = divmod(own, len(designs))  # each design deals its lists to its own asks only
+        made.append(_ask(plan, index, number, designs[turn], lists[designs[turn]]))
+    return made
+
+
+def _extra_ask(plan: PromptPlan, extra: Extra, number: int, index: int) -> Ask:
+    """Ask `number` of an extra: the words that it fixes, the others dealt by another seed. It always holds a verb, a
+    noun and an adjective, whatever the plan's design."""
+    fixed = {kind: word for kind in FIELDS[TINY] if (word := getattr(extra, kind))}
+    seed = int(digest([plan.seed, extra.after, extra.about, fixed])[:12], 16)
+    design = TINY if plan.design in (SIMPLE, "mixed") else plan.design
+    (ask,) = asks(plan.model_copy(update={"seed": seed, "design": design, "extra": ()}), number, number + 1)
+    return replace(ask, index=index, about=extra.about, **fixed)
+
+
+def _ask(plan: PromptPlan, index: int, number: int, design: str, lists: dict[str, tuple[str, ...]]) -> Ask:
+    words = {field: dealt(plan.seed, FIELDS[design][field], entries, number) for field, entries in lists.items()}
+    features: tuple[str, ...] = ()
+    if design != SIMPLE:
+        rng = random.Random(f"{plan.seed}/features/{number}")
+        features = tuple(each for each in FEATURES if rng.random() < plan.features)
+    paragraphs = None if design == TINY else int(dealt(plan.seed, "paragraphs", plan.paragraphs, number))
+    return Ask(index, features=features, design=design, paragraphs=paragraphs, **words)
+
+
+def groups(plan: PromptPlan) -> Iterator[list[Ask]]:
+    """The plan's asks, those of one request together. No request goes on past the place of an extra, so that none
+    changes when the extra is put in; the last one before such a place, and the very last, may ask for fewer."""
+    size, ends = plan.stories_per_request, ends_of(plan.extra, plan.count)
+    for start, end in pairwise([0, *ends]):
+        asked = asks(plan, start, end)
+        yield from (asked[first : first + size] for first in range(0, len(asked), size))
