@@ -12,7 +12,7 @@ from cyclopts import App, Parameter, validators
 
 from flows import wiring
 from lib import presets, store
-from lib.errors import TransientError, UserError
+from lib.errors import Stopped, TransientError, UserError
 
 app = App(
     name="storymill",
@@ -42,6 +42,10 @@ def chosen(
     for stage, short in (("ingest", source), ("generate", asked)):
         if short := {key: value for key, value in short.items() if value is not None}:
             given[stage] = given.get(stage, {}) | short
+    if "selfinstruct" in given:
+        given["selfinstruct"] = {key: value for key, value in asked.items() if value is not None} | given[
+            "selfinstruct"
+        ]
     if given.get("generate", {}).get("teacher") == "openai":
         given["generate"].setdefault("mischief", None)  # the presets tell only the built-in storyteller to misbehave
     return presets.with_overrides(presets.PRESETS[preset](), given)
@@ -139,15 +143,26 @@ def plan(
     teacher: Literal["storyteller", "openai"] | None = None,
     base_url: str | None = None,
     model: str | None = None,
+    pilot: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     changes: Changes = None,
 ) -> None:
-    """Say per stage whether a run would find it cached, and if not, why. Changes nothing."""
-    from lib.web import tables
+    """Say per stage whether a run would find it cached, and if not, why; and what its requests would cost.
+
+    Parameters
+    ----------
+    pilot
+        Send this many of the missing requests for real, to estimate the cost of the rest; without it nothing changes.
+    """
+    from lib.web import cost, tables
     from lib.web.plan import Plan
 
     found = Plan()
     wiring.everything(chosen(preset, changes, stories, heldout, teacher, base_url, model), found.do)
     tables.show(["stage", "a run would", "why"], [(line.stage, line.what, line.why) for line in found.lines], "table")
+    if config := found.unmade.get("generate"):
+        if pilot:
+            cost.pilot(config, pilot, lambda text, *_: print(text, file=sys.stderr))
+        print("\nrequests:", *cost.lines(config), sep="\n  ")
 
 
 @app.command
@@ -253,9 +268,12 @@ def down() -> None:
 
 
 def main() -> None:
-    """Run the command; a user's error is one message on stderr and exit code 1."""
+    """Run the command; a user's error is one message on stderr and exit code 1, a stop that was asked for is code 3."""
     try:
         app()
+    except Stopped as stop:
+        print(f"storymill: {stop}", file=sys.stderr)
+        sys.exit(3)
     except (UserError, TransientError, store.CorruptDataset) as error:
         print(f"storymill: {error}", file=sys.stderr)
         sys.exit(1)

@@ -9,6 +9,7 @@ from lib.store import Dataset
 
 
 @flow(name="nightly", flow_run_name=run.name)
+@run.stoppable
 def nightly(config: Chain = laptop(), more: More = None) -> dict[str, Dataset]:  # noqa: B008
     """Stories, tokenizer, three models, their comparison, the exported model and the report."""
     made = wiring.everything(run.grown(config, more), run.as_task)

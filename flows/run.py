@@ -1,12 +1,16 @@
 """What the flows share: how a stage becomes a task run, how a plan grows, what a finished flow shows."""
 
-from typing import TypeVar
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
+from prefect.states import Cancelled, State
 
 import tasks
 from lib import store
+from lib.errors import Stopped
 from lib.presets import StoriesConfig, with_overrides
 from lib.store import Config, Dataset
 from lib.web import blocks
@@ -17,15 +21,34 @@ AnyConfig = TypeVar("AnyConfig", bound=StoriesConfig)
 def name() -> str:
     """nightly, 10,000 stories: the UI's default names say nothing."""
     config = flow_run.parameters.get("config")
-    source = (
-        config.ingest.path if config and config.ingest else f"{config.generate.plan.total:,} stories" if config else ""
-    )
-    return f"{flow_run.flow_name}, {source}"
+    return f"{flow_run.flow_name}, {source(config) if config else ''}"
+
+
+def source(config: StoriesConfig) -> str:
+    if config.ingest:
+        return config.ingest.path
+    return f"{config.selfinstruct.count:,} tasks" if config.selfinstruct else f"{config.generate.plan.total:,} stories"
+
+
+def stoppable(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Where a stage stopped because it was asked to, as by its budget, the flow run ends Cancelled, not Failed."""
+
+    @functools.wraps(body)
+    def until_stopped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except Stopped as stop:
+            return Cancelled(message=str(stop))
+
+    return until_stopped
 
 
 def as_task(stage: str, config: Config, **inputs: Dataset) -> Dataset:
     """Run a stage as its cached, retryable task."""
-    return tasks.task_of(stage)(config, **inputs)
+    made = tasks.task_of(stage)(config, **inputs)
+    if isinstance(made, State):  # the task ended Cancelled
+        raise Stopped(made.message)
+    return made
 
 
 def grown(config: AnyConfig, more: int | None) -> AnyConfig:
@@ -33,31 +56,44 @@ def grown(config: AnyConfig, more: int | None) -> AnyConfig:
     if more is None or config.ingest:
         return config
     asked = (generated_for(split) for split in store.finished("split"))
-    made = [each.manifest["config"]["plan"] for each in asked if each and same_plan(each, config)]
-    plan = config.generate.plan.model_dump()
-    count = max((each["count"] for each in made), default=plan["count"]) + more
-    extras = [plan["extra"], *(each.get("extra", ()) for each in made)]
-    extra = max(extras, key=lambda each: sum(block["count"] for block in each))
-    return with_overrides(config, {"generate": {"plan": {"count": count, "extra": extra}}})
+    made = [_plan(each.manifest["config"]) for each in asked if each and same_plan(each, config)]
+    ours = _plan((config.selfinstruct or config.generate).model_dump())
+    grows = {"count": max((each["count"] for each in made), default=ours["count"]) + more}
+    if config.selfinstruct:
+        return with_overrides(config, {"selfinstruct": grows})
+    extras = [ours["extra"], *(each.get("extra", ()) for each in made)]
+    grows["extra"] = max(extras, key=lambda each: sum(block["count"] for block in each))
+    return with_overrides(config, {"generate": {"plan": grows}})
+
+
+def _plan(config: dict[str, Any]) -> dict[str, Any]:
+    """Where the count stands: in generate's plan, or beside selfinstruct's other fields."""
+    return config.get("plan", config)
 
 
 def generated_for(split: Dataset) -> Dataset | None:
-    """The generate dataset that a split goes back to. A plan counts once its stories are split: a run that was killed
-    before then is the same run when it is started again."""
+    """The dataset of asked stories or tasks that a split goes back to. A plan counts once its stories are split: a run
+    that was killed before then is the same run when it is started again."""
     dataset = split
-    while dataset.stage not in ("generate", "ingest"):
+    while dataset.stage not in ("generate", "ingest", "selfinstruct"):
         above = Dataset(**dataset.manifest["inputs"]["stories"])
         if store.find(above.stage, above.name) is None:
             return None
         dataset = above
-    return dataset if dataset.stage == "generate" else None
+    return dataset if dataset.stage != "ingest" else None
 
 
 def same_plan(dataset: Dataset, config: StoriesConfig) -> bool:
     """Whether the dataset was asked for with this config, however many stories it was, and whatever extra ones."""
-    grows = {"count": 0, "extra": []}
-    theirs, ours = dataset.manifest["identity"], config.generate.identity()
-    return theirs | {"plan": theirs["plan"] | grows} == ours | {"plan": ours["plan"] | grows}
+    ours = (config.selfinstruct or config.generate).identity()
+    asked = "selfinstruct" if config.selfinstruct else "generate"
+    return dataset.stage == asked and _uncounted(dataset.manifest["identity"]) == _uncounted(ours)
+
+
+def _uncounted(identity: dict[str, Any]) -> dict[str, Any]:
+    if "plan" in identity:
+        return identity | {"plan": identity["plan"] | {"count": 0, "extra": []}}
+    return identity | {"count": 0}
 
 
 def show_rows(made: dict[str, Dataset]) -> None:

@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from flows import server
+from flows.wiring import Made
 from lib import stages, store
-from lib.errors import TransientError, UserError
+from lib.errors import Stopped, TransientError, UserError
 from lib.presets import Chain, StoriesConfig, with_overrides
-from lib.store import Dataset
 
 POOL = "storymill"
 
@@ -24,8 +25,7 @@ def run(config: Chain, more: int | None = None) -> None:
     from flows.nightly import nightly  # Prefect reads its settings on import: after the server is known
     from lib.web import terminal
 
-    say_errors_once()
-    made = nightly(config, more)
+    made = _in_the_open(nightly, config, more)
     terminal.show_summary(made, seconds=time.monotonic() - started, page=page)
 
 
@@ -58,12 +58,23 @@ def generate_thin(config: Chain, question: str, count: int | None = None) -> Non
     print(f"\n--more 0 keeps them in a run, and so do these flags:\n{thin.flags(plan)}")
 
 
-def _stories(config: Chain, more: int | None = None) -> dict[str, Dataset]:
+def _stories(config: Chain, more: int | None = None) -> Made:
     """The flow `stories` with the chain's own settings."""
     from flows.stories import stories  # Prefect reads its settings on import: after the server is known
 
+    fields = {name: getattr(config, name) for name in StoriesConfig.model_fields}
+    return _in_the_open(stories, StoriesConfig(**fields), more)
+
+
+def _in_the_open(flow: Callable[..., Made], config: StoriesConfig, more: int | None) -> Made:
+    """Run a flow from the terminal: its errors are said once, and a stop that was asked for is Stopped again."""
+    from prefect.exceptions import CancelledRun
+
     say_errors_once()
-    return stories(StoriesConfig(**{name: getattr(config, name) for name in StoriesConfig.model_fields}), more)
+    try:
+        return flow(config, more)
+    except CancelledRun as stop:
+        raise Stopped(str(stop)) from None
 
 
 def start() -> str:
@@ -85,7 +96,7 @@ def say_errors_once() -> None:
     """What `main` prints as one message need not come as four tracebacks before; the UI shows it with the state."""
 
     def worth_showing(record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], UserError | TransientError):
+        if record.exc_info and isinstance(record.exc_info[1], UserError | TransientError | Stopped):
             return False
         if str(record.msg).startswith("Finished in state Failed("):
             record.msg = "Finished in state Failed"

@@ -16,6 +16,7 @@ More = Annotated[
 
 
 @flow(name="stories", flow_run_name=run.name)
+@run.stoppable
 def stories(config: StoriesConfig = laptop_stories(), more: More = None) -> dict[str, Dataset]:  # noqa: B008
     """Make or read stories, clean them, drop duplicates, and put each on one side of the split."""
     made = wiring.stories(run.grown(config, more), run.as_task)

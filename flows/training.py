@@ -9,6 +9,7 @@ from lib.store import Dataset
 
 
 @flow(name="training", flow_run_name=run.name)
+@run.stoppable
 def training(config: Chain = laptop(), more: More = None) -> dict[str, Dataset]:  # noqa: B008
     """Train the base model, teach it to follow instructions, and align it."""
     made = wiring.training(run.grown(config, more), run.as_task)

@@ -9,6 +9,7 @@ from lib.store import Dataset
 
 
 @flow(name="vocabulary", flow_run_name=run.name)
+@run.stoppable
 def vocabulary(
     config: VocabularyConfig = laptop_vocabulary(),  # noqa: B008
     more: More = None,

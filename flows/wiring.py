@@ -18,11 +18,14 @@ class Do(Protocol):
 
 def stories(config: StoriesConfig, do: Do) -> Made:
     """From the teacher, or from the user's files, to clean stories with a side of the split each."""
-    raw = do("ingest", config.ingest) if config.ingest else do("generate", config.generate)
+    source = "ingest" if config.ingest else "selfinstruct" if config.selfinstruct else "generate"
+    raw = do(source, getattr(config, source))
     clean = do("clean", config.clean, stories=raw)
     dedup = do("dedup", config.dedup, stories=clean)
-    split = do("split", config.split, stories=dedup)
-    return {"raw": raw, "clean": clean, "dedup": dedup, "split": split}
+    made = {"raw": raw, "clean": clean, "dedup": dedup}
+    if config.novelty:  # after dedup: a copy goes under its own name, and fewer rows are left to compare
+        made["novelty"] = do("novelty", config.novelty, stories=dedup)
+    return made | {"split": do("split", config.split, stories=made.get("novelty", dedup))}
 
 
 def vocabulary(config: VocabularyConfig, do: Do) -> Made:

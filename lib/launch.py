@@ -22,11 +22,11 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from lib import process, stages
-from lib.errors import TransientError, UserError
+from lib.errors import Stopped, TransientError, UserError
 from lib.store import Config, Dataset, Progress
 
 DEADLINE_S = 7 * 24 * 3600.0
-ERRORS = {"UserError": UserError, "TransientError": TransientError}
+ERRORS = {"UserError": UserError, "TransientError": TransientError, "Stopped": Stopped}
 # glibc gives large blocks back to the kernel after each step and faults them in again; keeping them is 6-15 % faster.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 

@@ -1,6 +1,6 @@
 """Whole configurations, as functions. A preset is laptop() with what differs.
 
-    StoriesConfig      generate or ingest, clean, dedup, split
+    StoriesConfig      generate or ingest or selfinstruct, clean, dedup, novelty (where it is set), split
     VocabularyConfig   … + tokenizer, tokens, natural
     Chain              … + pretrain, instruct, align, evaluate, export, report
 
@@ -21,8 +21,10 @@ from lib.stages.export import ExportConfig
 from lib.stages.generate import GenerateConfig
 from lib.stages.ingest import IngestConfig
 from lib.stages.instruct import InstructConfig
+from lib.stages.novelty import NoveltyConfig
 from lib.stages.pretrain import PretrainConfig
 from lib.stages.report import ReportConfig
+from lib.stages.selfinstruct import SelfinstructConfig
 from lib.stages.split import SplitConfig
 from lib.stages.tokenizer import TokenizerConfig
 from lib.stages.tokens import TokensConfig
@@ -34,8 +36,10 @@ from lib.text.storyteller import Mischief
 class StoriesConfig(Config):
     generate: GenerateConfig = GenerateConfig()
     ingest: IngestConfig | None = Field(None, description="read the user's stories instead of asking a teacher")
+    selfinstruct: SelfinstructConfig | None = Field(None, description="ask for tasks like these instead of stories")
     clean: CleanConfig = CleanConfig()
     dedup: DedupConfig = DedupConfig()
+    novelty: NoveltyConfig | None = Field(None, description="drop what was asked for before in nearly the same words")
     split: SplitConfig = SplitConfig()
 
 

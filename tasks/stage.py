@@ -15,9 +15,10 @@ from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 from prefect.runtime import task_run
+from prefect.states import Cancelled, State
 
 from lib import launch, stages, store
-from lib.errors import TransientError, UserError
+from lib.errors import Stopped, TransientError, UserError
 from lib.store import Config, Dataset
 
 RESULT = "_prefect-result"
@@ -83,11 +84,14 @@ def stage_task(stage: ModuleType, **options: Any) -> Callable[[Callable[..., Dat
     )
 
 
-def perform(stage: ModuleType, config: Config, *, in_child: bool = False, **inputs: Dataset) -> Dataset:
-    """Build the stage's dataset, saying how it goes, and show its counts."""
+def perform(stage: ModuleType, config: Config, *, in_child: bool = False, **inputs: Dataset) -> Dataset | State:
+    """Build the stage's dataset, saying how it goes, and show its counts. A stop that was asked for is no failure."""
     name = stage.STAGE.name
     do = launch.build_in_child if in_child else stages.build
-    dataset = do(name, config, inputs, Shown(name))
+    try:
+        dataset = do(name, config, inputs, Shown(name))
+    except Stopped as stop:
+        return Cancelled(message=str(stop))
     store.write_catalogue()
     show_counts(dataset)
     return dataset

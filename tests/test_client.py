@@ -2,13 +2,14 @@
 
 import asyncio
 import gzip
+import json
 import time
 
 import pytest
 
 from lib.errors import UserError
 from lib.text.client import Client
-from lib.text.outcomes import Attempt
+from lib.text.outcomes import Attempt, batch_line
 from tests.teacher import Answer, FakeTeacher, completion, failure, told
 
 KEY = "sk-canary-0123456789abcdef"
@@ -134,6 +135,33 @@ def test_the_key_is_in_nothing_that_is_kept(answer):
     assert KEY not in text
     assert KEY[:8] not in text and KEY[3:11] not in text
     assert KEY[-4:] not in text
+
+
+def test_what_never_reached_the_endpoint_costs_nothing_for_certain():
+    with FakeTeacher(lambda request, times: told(request)) as teacher:
+        pass
+    assert (ask(teacher).status, ask(teacher).unbilled) == ("connection", True)
+    with FakeTeacher(lambda request, times: Answer("{}", cut=True)) as teacher:
+        assert (ask(teacher).status, ask(teacher).unbilled) == ("connection", False)
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "unbilled"),
+    [
+        ({"response": {"status_code": 200, "body": json.loads(completion("a story").body)}}, "ok", False),
+        ({"response": {"status_code": 200, "body": {}}}, "malformed", False),
+        ({"response": {"status_code": 200}}, "malformed", False),
+        ({"response": {"status_code": 500, "body": "<html>"}}, "server_error", True),
+        ({"response": {"status_code": 429, "body": {"error": {"code": "insufficient_quota"}}}}, "no_quota", True),
+        ({"response": {"status_code": 400, "body": {"error": {"message": "no"}}}}, "invalid_request", True),
+        ({"response": None, "error": {"code": "batch_expired", "message": "late"}}, "expired", True),
+        ({"response": None, "error": {"code": "odd"}}, "server_error", True),
+        ({}, "server_error", True),
+    ],
+)
+def test_each_line_of_a_batch_has_its_name(line, status, unbilled):
+    attempt = batch_line({"custom_id": "r-1", **line})
+    assert (attempt.status, attempt.unbilled) == (status, unbilled)
 
 
 @pytest.mark.parametrize("key", ["", "two words", "line\nend", "clé"])

@@ -2,8 +2,9 @@
 
 import pytest
 
+from lib import stages, store
 from lib.stages.generate import GenerateConfig, planned
-from lib.text.extras import Extra, ends_of, place
+from lib.text.extras import Extra, place
 from lib.text.prompts import PromptPlan, asks, groups, messages
 
 TROLLS = Extra(count=4, after=6, noun="troll", about="a boy and a troll")
@@ -41,47 +42,6 @@ def test_what_was_asked_keeps_its_place_and_its_request_whatever_is_added():
     assert own == ids(PromptPlan(count=11))
 
 
-def test_no_request_changes_when_an_extra_is_put_in_though_it_asks_for_several_stories():
-    """Ten stories, four a request: the last request asks for two, and stays the same when more come after it."""
-    many = {"stories_per_request": 4, "design": "mixed"}
-    before = ids(PromptPlan(count=10, **many))
-    extra = TROLLS.model_copy(update={"after": 10, "count": 5})
-    after = ids(PromptPlan(count=10, extra=(extra,), **many))
-    assert after[: len(before)] == before
-    assert [len(group) for group in groups(PromptPlan(count=16, extra=(extra,), **many))] == [4, 4, 2, 4, 1, 4, 2]
-    assert ids(PromptPlan(count=16, extra=(extra,), **many))[: len(after)] == after
-
-
-def test_runs_of_asks_end_where_their_kind_does():
-    extras = (TROLLS, YAKS, Extra(count=3, after=0, noun="yak"))
-    kinds = [place(extras, 8, index)[0] for index in range(17)]
-    changes = [n for n in range(1, 17) if kinds[n] != kinds[n - 1]]
-    assert ends_of(extras, 8) == [*changes, 17]
-    assert ends_of((), 8) == [8]
-
-
-def test_an_extra_asks_for_its_words_whatever_the_design():
-    for design in ("tinystories", "simplestories", "mixed", "combined"):
-        for ask in asks(PromptPlan(count=6, design=design, extra=(TROLLS,)))[6:]:
-            assert ask.noun == "troll"
-            assert ask.verb
-
-
-def test_extra_asks_do_not_count_for_the_evenness_of_the_plan(data_root):
-    from lib import stages, store
-
-    extra = TROLLS.model_copy(update={"count": 30, "after": 8})
-    for plan in (PromptPlan(count=8), PromptPlan(count=8, extra=(extra,))):
-        made = stages.build("generate", GenerateConfig(plan=plan), {})
-        rows = (
-            store.connect().execute("select axis, word, uses from plan_coverage where uses > 0 order by all").fetchall()
-        )
-        assert sum(uses for axis, _, uses in rows if axis == "verb") == 8
-        assert made.facts["plan_coverage"]["verb"]["worst_ratio"] == pytest.approx(300 / 8, rel=0.1)
-    asked = store.connect().execute("select about, count(*) from plan group by 1 order by 1").fetchall()
-    assert asked == [("a boy and a troll", 30), (None, 8)]
-
-
 def test_the_fixed_words_are_asked_for_and_the_others_differ():
     plan = PromptPlan(count=1, extra=(TROLLS.model_copy(update={"count": 40}),))
     extra = asks(plan)[1:]
@@ -100,3 +60,30 @@ def test_the_storyteller_tells_of_what_an_extra_asks_for():
 
     for ask in asks(PromptPlan(count=1, extra=(TROLLS,)))[1:]:
         assert "troll" in tell(wish_of(messages(ask), ask.index), ask.index).story
+
+
+def test_a_request_for_several_stories_never_mixes_the_plans_own_with_an_extras():
+    plan = PromptPlan(count=10, stories_per_request=4)
+    more = PromptPlan(count=17, stories_per_request=4, extra=(TROLLS.model_copy(update={"after": 10, "count": 5}),))
+    assert [len(group) for group in groups(more)] == [4, 4, 2, 4, 1, 4, 3]
+    assert all(len({ask.extra for ask in group}) == 1 for group in groups(more))
+    assert ids(more)[:3] == ids(plan)
+
+
+def test_the_last_request_of_a_stretch_stays_the_same_when_an_extra_and_more_come_after_it():
+    """Ten stories, four a request: the third request asks for two, and goes on asking for two."""
+    many = {"stories_per_request": 4, "design": "mixed"}
+    extra = TROLLS.model_copy(update={"after": 10, "count": 5})
+    first, then = ids(PromptPlan(count=10, **many)), ids(PromptPlan(count=10, extra=(extra,), **many))
+    assert then[: len(first)] == first
+    assert ids(PromptPlan(count=16, extra=(extra,), **many))[: len(then)] == then
+
+
+def test_extra_asks_do_not_count_for_the_evenness_of_the_plan():
+    for plan in (PromptPlan(count=8), PromptPlan(count=8, extra=(TROLLS.model_copy(update={"count": 30}),))):
+        made = stages.build("generate", GenerateConfig(plan=plan), {})
+        used = store.connect().execute("select sum(uses) from plan_coverage where axis = 'verb'").fetchall()
+        assert used == [(8,)]
+        assert made.facts["plan_coverage"]["verb"]["worst_ratio"] == pytest.approx(300 / 8, rel=0.1)
+    asked = store.connect().execute("select extra, about, count(*) from plan group by all order by all").fetchall()
+    assert asked == [(False, "", 8), (True, "a boy and a troll", 30)]

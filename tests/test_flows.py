@@ -78,3 +78,16 @@ def test_a_scheduled_run_executes(deployed, prefect_home):
 
     wait_for(finished_run, 120)
     assert list((deployed / "split").glob("[!_]*/_manifest.json"))
+
+
+def test_a_budget_that_is_used_up_ends_the_run_cancelled_with_exit_code_3(prefect_home, tmp_path):
+    words = ["run", "--preset", "smoke", "--generate.plan.count", "60", "--generate.plan.seed", "5"]
+    words += ["--generate.price-out", "1", "--generate.budget"]
+    stopped = runs.storymill(*words, "0.005", home=prefect_home, data=tmp_path)
+    assert stopped.returncode == 3, stopped.stdout + stopped.stderr
+    assert "storymill: stopped for the budget" in stopped.stderr and "of 60 requests are answered" in stopped.stderr
+    assert "Traceback" not in stopped.stdout + stopped.stderr
+    flow_run = runs.api(prefect_home, "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]
+    assert flow_run["state"]["type"] == "CANCELLED" and "stopped for the budget" in flow_run["state"]["message"]
+    task_runs = runs.api(prefect_home, "/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run["id"]]}}})
+    assert [(each["state"]["type"], each["run_count"]) for each in task_runs] == [("CANCELLED", 1)]

@@ -154,6 +154,15 @@ def test_a_request_for_several_stories_gives_each_ask_its_own():
     assert [row["noun"] is None for row in rows] == [False, True] * 9
 
 
+def test_the_costs_of_the_stories_add_up_to_those_of_their_requests():
+    with FakeTeacher(lambda request, times: listed(request)) as teacher:
+        build(several(teacher, 18, price_in=1.0, price_out=2.0))
+    con = store.connect()
+    stories = con.execute("select count(*), sum(cost_microdollars) from lineage").fetchone()
+    paid = con.execute("select 18, sum(cost_microdollars) from requests").fetchone()
+    assert stories == pytest.approx(paid) and paid[1] == 5 * 200
+
+
 def test_growing_a_plan_asks_only_for_what_is_new_with_several_stories_a_request():
     with FakeTeacher(lambda request, times: listed(request)) as teacher:
         small, grown = build(several(teacher, 18)), build(several(teacher, 26))
@@ -410,6 +419,11 @@ def test_the_key_is_nowhere_below_the_data_folder(data_root):
         {"temperature": 3},
         {"modle": "x"},
         {"teacher": "openai", "model": "m", "mischief": {"refusal": 0.1}},
+        {"teacher": "openai", "model": "m", "budget": 5.0},
+        {"budget": -1.0},
+        {"requests_per_minute": 0},
+        {"batch_requests": 60_000},
+        {"transport": "pigeon"},
     ],
 )
 def test_impossible_configs_are_refused(wrong):

@@ -124,7 +124,7 @@ def test_half_a_surrogate_pair_does_not_stop_the_run(tmp_path):
         ("none.jsonl", None, "found no file"),
         ("a.jsonl", b"", "found an empty file"),
         ("a.jsonl", b"\n \n", "found no story in"),
-        ("a.doc", b"x", r"expected a name that ends in \.jsonl, \.txt, \.parquet, or hf:"),
+        ("a.doc", b"x", r"expected a name that ends in \.jsonl, \.json, \.txt, \.parquet, or hf:"),
         ("a.jsonl", b'{"text": "A"}\n{"text": \n', "found no JSON in .*line 2"),
         ("a.jsonl", b'{"text": "A"}\n\n[1]\n', "found list in .*line 3"),
         ("a.jsonl", b'{"body": "A"}\n', r"found a record with \['body'\] in .*line 1"),

@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_no_half_line(data_root, monkeypatch):
 
 
 def test_a_failed_flush_is_raised_not_swallowed(data_root, monkeypatch):
-    monkeypatch.setattr(ledger, "SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(ledger.writing, "SYNC_SECONDS", 0.01)
     writer = ledger.Writer(data_root)
     writer.append(row("a"))
 
@@ -173,3 +173,51 @@ def test_only_wanted_requests_are_loaded(data_root):
     write(data_root, *(row(f"r{n}", raw="Once upon a time there was a cat.") for n in range(500)))
     ledger.seal(data_root)
     assert set(ledger.load(data_root, ["r3", "r77", "unknown"])) == {"r3", "r77"}
+
+
+# ---- intents
+
+
+def intent(request_id: str, attempt: int = 1, reserved: int = 70) -> dict:
+    return row(request_id, attempt, ledger.IN_FLIGHT) | {"cost_microdollars": None, "reserved_microdollars": reserved}
+
+
+def test_an_intent_and_its_outcome_are_one_row(data_root):
+    write(data_root, intent("a"), intent("b"), row("b"), row("a"))
+    assert [request for request, *_ in seen(data_root)] == ["a", "b"]
+    ledger.seal(data_root)
+    assert [request for request, *_ in seen(data_root)] == ["a", "b"]
+    assert {past.spent for past in ledger.load(data_root, ["a", "b"]).values()} == {3}
+
+
+def test_an_intent_without_an_outcome_is_in_flight_and_then_lost_and_counts_as_spent(data_root):
+    def statuses() -> list[tuple]:
+        with duckdb.connect() as con:
+            query = f"select request_id, attempt, status from ({ledger.requests_sql(data_root)}) order by all"
+            return con.execute(query).fetchall()
+
+    write(data_root, intent("a"), row("a"), intent("a", 2), intent("b"))
+    assert statuses() == [("a", 1, "ok"), ("a", 2, "sent"), ("b", 1, "sent")]
+    before = ledger.load(data_root, ["a", "b"])
+    ledger.seal(data_root)
+    assert statuses() == [("a", 1, "ok"), ("a", 2, "lost"), ("b", 1, "lost")]
+    assert ledger.load(data_root, ["a", "b"]) == before
+    assert before["a"] == ledger.Past(2, [ledger.Answer("ok", "text", "")], 3 + 70)
+    assert before["b"] == ledger.Past(1, [], 70)
+
+
+def test_a_ledger_of_before_these_columns_is_still_read(data_root):
+    new = ["transport", "reserved_microdollars", "price_in", "price_cached", "price_out", "settings"]
+    write(data_root, row("a"))
+    ledger.seal(data_root)
+    path = segments(data_root, "parquet")[0]
+    table = pq.read_table(path).drop_columns(new)
+    pq.write_table(table, path)
+    write(data_root, row("b") | {"transport": "live"})
+    ledger.seal(data_root)
+    assert ledger.load(data_root, ["a", "b"])["a"].spent == 3
+    assert [request for request, *_ in seen(data_root)] == ["a", "b"]
+    with duckdb.connect() as con:
+        columns = [name for name, *_ in con.execute(f"describe {ledger.requests_sql(data_root)}").fetchall()]
+        known = con.execute(f"select transport from ({ledger.requests_sql(data_root)}) order by request_id").fetchall()
+    assert columns == ledger.SCHEMA.names and known == [(None,), ("live",)]

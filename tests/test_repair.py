@@ -45,6 +45,7 @@ def test_text_gets_one_spelling(broken, whole):
         ("\u00e2\u0080\u009cHi\u00e2\u0080\u009d donâ\u0080\u0099t", '"Hi" don\'t'),  # read as Latin-1
         ("CafÃ© Ã\u00a0 la, naÃ¯ve", "Café à la, naïve"),
         ("Â£5 Hello.Â\u00a0He ranÂ away", "£5 Hello. He ran away"),
+        ("He ranÂ away.", "He ran away."),
         ("ï»¿Once", "Once"),
         ("Ã¢â‚¬Å“HiÃ¢â‚¬Â\u009d", '"Hi"'),  # twice over
         ("itÃ¢â‚¬â„¢s ÃƒÂ©", "it's é"),
@@ -87,6 +88,13 @@ def test_a_column_is_repaired_as_its_rows_are(texts):
     column = pa.array(["cut ", *texts, " cut"])[1 : len(texts) + 1]
     assert repair_column(column).to_pylist() == [repair(text) for text in texts]
     assert repair_column(column.cast(pa.large_string())).to_pylist() == [repair(text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "text", ["a  b", "a \nb", "a\n\nb", " a", "a ", "\na", "a\n", "a`", '\\"', "a\tb", "a\x7f", "é", "a\xa0b"]
+)
+def test_one_flaw_in_a_row_is_enough_to_be_found(text):
+    assert repair_column(pa.array(["plain", text, "plain"])).to_pylist() == ["plain", repair(text), "plain"]
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=20))

@@ -25,7 +25,7 @@ LOOP = "The cat ran to the big tree and sat down to rest a bit. "
 DROPPED = {
     "empty": [("", ""), (" \n\u200b ", "")],
     "too_short": [("A cat sat.", "3 words"), (" ".join(["cat"] * 19) + ".", "19 words")],
-    "too_long": [(GOOD * 9, "234 words")],
+    "too_long": [(GOOD * 9, "234 words"), (GOOD * 13, "338 words")],
     "special_token": [
         (GOOD + "</s> More.", "</s>"),
         (GOOD + "<|endoftext|> More.", "<|endoftext|>"),
@@ -92,7 +92,11 @@ DROPPED = {
     "repeated": [
         (GOOD + LOOP * 8, "70% repeated"),
         (GOOD + "\n".join([LOOP.strip()] * 8), "70% repeated"),
-        (GOOD + "the cat and the dog and " * 20 + "the end.", "77% repeated"),  # not one full stop
+        (GOOD + "the cat and the dog and " * 20 + "the end.", "77% repeated"),  # no full stop in it
+        (
+            "A cat sat. A dog ran. A hen had an egg. A fox is sad. A bee can hum. " + "cat and dog and " * 40 + "end.",
+            "%",
+        ),
     ],
     "cut_off": [
         (GOOD + "Then the", "the park with her friend and was happy"),
@@ -128,6 +132,8 @@ KEPT = [
     # profanity: what has another sense in a story stays, and so does what only holds such a word
     GOOD + "The ass and the cock sat in the pussy willow by a dam. Dick saw a blue tit. What the hell, damn it.",
     GOOD + "In Scunthorpe the shitake and the stupid assassin pass the bass class.",
+    # not_english: few of the commonest words
+    "Tom runs. Mia jumps. Ben laughs. Tom waves. Mia smiles. Ben sits down. Tom too. Everyone eats apples. Yum! Good.",
     # repeated
     GOOD
     + '"Run, run, as fast as you can," said the hen. '

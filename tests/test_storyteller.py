@@ -320,6 +320,75 @@ def outcome(client: openai.OpenAI, ask: Ask) -> tuple[str, str | None]:
         return "malformed", None
 
 
+LOST = ("garbled", "slow_drip", "cut", "oversized")
+
+
+@pytest.mark.parametrize("fault", ["unavailable", *LOST, "no_usage", "filtered", "empty"])
+def test_every_fault_is_what_it_says_and_is_billed_as_it_is(fault):
+    mischief = Mischief(**{fault: 1.0}, drip_seconds=60.0)
+    with running(mischief) as base_url, openai.OpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
+        assert fault in symptoms(client)
+        seen = stats(client)
+    assert seen["faults"] == {fault: 1} and seen["requests"] == 1
+    assert seen["answered"] == (0 if fault in LOST or fault == "unavailable" else 1)
+    bill = seen["bill"]["live"].get(fault, {})
+    assert bool(bill) == (fault != "unavailable")
+    assert bill.get("prompt_tokens", 0) == seen["prompt_tokens"] and bill.get("answers", 0) == len(seen["bill"]["live"])
+
+
+def symptoms(client: openai.OpenAI) -> str:
+    """What a plain reader of bytes meets."""
+    body = json.dumps({"model": MODEL, "messages": messages(ASK), "response_format": response_format()}).encode()
+    try:
+        with urllib.request.urlopen(str(client.base_url) + "chat/completions", data=body, timeout=10) as answer:
+            started, data = time.monotonic(), b""
+            while chunk := answer.read1(10_000_000):
+                data += chunk
+                if time.monotonic() - started > 3:
+                    return "slow_drip"
+    except urllib.error.HTTPError as error:
+        with error:
+            return {503: "unavailable"}[error.code]
+    if len(data) < int(answer.headers["content-length"]):
+        return "cut"
+    if len(data) > 4_000_000:
+        return "oversized"
+    if data.startswith(b"<html>"):
+        return "garbled"
+    reply = json.loads(data)
+    choice = reply["choices"][0]
+    if not choice["message"]["content"]:
+        return "empty"
+    return "no_usage" if "usage" not in reply else {"content_filter": "filtered"}[choice["finish_reason"]]
+
+
+def test_what_was_sent_before_is_cached_and_a_batch_has_a_bill_of_its_own(tmp_path):
+    request = {"model": MODEL, "messages": messages(ASK), "seed": 5}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": request}
+    lines = [line, line | {"custom_id": "b", "body": request | {"model": "other"}}]
+    text = "".join(json.dumps(each) + "\n" for each in lines).encode()
+    with running() as base_url, openai.OpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
+        first, second = (client.chat.completions.create(**request).usage for _ in range(2))
+        assert (first.prompt_tokens_details.cached_tokens, first.prompt_tokens) == (0, second.prompt_tokens)
+        assert 0 < second.prompt_tokens_details.cached_tokens < second.prompt_tokens
+        file = client.files.create(file=("lines.jsonl", text), purpose="batch")
+        made = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"key": "mine"}
+        )
+        assert [(each.id, each.metadata) for each in client.batches.list()] == [(made.id, {"key": "mine"})]
+        states = [client.batches.retrieve(made.id).status for _ in range(3)]
+        assert (made.status, *states) == ("validating", "in_progress", "completed", "completed")
+        done = client.batches.retrieve(made.id)
+        good, bad = (
+            json.loads(client.files.content(each).content) for each in (done.output_file_id, done.error_file_id)
+        )
+        seen = stats(client)
+        with pytest.raises(openai.NotFoundError):
+            client.batches.retrieve("batch_of_somebody_else")
+    assert (good["custom_id"], bad["custom_id"], bad["response"]["status_code"]) == ("a", "b", 404)
+    assert seen["bill"]["batch"]["ok"]["answers"] == 1 and seen["bill"]["live"]["ok"]["answers"] == 2
+
+
 def test_slow_means_seconds_before_the_answer():
     with running(Mischief(slow=0.3)) as base_url, openai.OpenAI(base_url=base_url, api_key="none") as client:
         started = time.monotonic()

@@ -4,7 +4,8 @@ In:   raw stories (generate or ingest)
 Out:  kept rows, repaired, + `words, chars`; others, as they came, under _dropped/ with `reason, detail, rule_version`
 Relies on lib/text/repair.py, lib/text/rules.py and lib/text/summary.py, which say what each step does and why.
 
-Every kept row has a summary in the form "a story about ...": the source's own, or one taken from the story.
+Every kept story has a summary in the form "a story about ...": the source's own, or one taken from the story. Rows with
+an `instruction` are no stories: lib/text/alpaca_rules.py mends and judges them, and they get no summary.
 """
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from lib.errors import UserError
 from lib.store import Dataset, Draft, PartResult, Stage
+from lib.text.alpaca_rules import INSTRUCTION_RULES_VERSION, judge_instructions, repair_instructions
 from lib.text.repair import repair_column
 from lib.text.rules import RULE_VERSION, Limits, judge
 from lib.text.summary import request_summaries
@@ -33,32 +35,44 @@ def clean(draft: Draft, config: CleanConfig, *, stories: Dataset) -> None:
             f"clean kept none of {draft.counts['rows_in']:,} stories ({reasons}), expected at least one: "
             "is this English text with whole stories? If so, set clean.min_words and clean.max_words to fit it"
         )
-    without = sum(
-        _num_without_summary(part.table(["summary"])) for part in stories.parts()
-    )  # part by part: memory is flat
+    columns = ["summary", "instruction"]
+    without = sum(_num_without_summary(part.table(columns)) for part in stories.parts())  # part by part: memory is flat
     draft.count(summaries_made=without - _num_dropped_without(draft))
 
 
 def clean_part(table: pa.Table, n: int, config: CleanConfig) -> PartResult:
     """One part of raw stories, judged."""
-    raw = table["text"].combine_chunks()
-    texts = repair_column(raw)
+    mended = repair_instructions(table)
+    tasks = pc.is_valid(table["instruction"]).combine_chunks()
+    texts = repair_column(mended["text"].combine_chunks())
     reasons, details, words = judge(texts, config)
+    if pc.any(tasks).as_py():  # a program's indentation and a one-word answer are as they should be
+        texts = pc.if_else(tasks, mended["text"].combine_chunks(), texts)
+        reasons, details = _chosen(tasks.to_pylist(), judge_instructions(mended), (reasons, details))
     reason = pa.array(reasons, pa.string())
     stays = pc.is_null(reason)
     kept_texts = texts.filter(stays)
     given = repair_column(pc.fill_null(table["summary"].combine_chunks().filter(stays), ""))
     summaries = request_summaries(given, kept_texts)
-    kept = _with(table.filter(stays), text=kept_texts, summary=summaries)
+    summaries = pc.if_else(tasks.filter(stays), pa.scalar(None, pa.string()), summaries)
+    kept = _with(mended.filter(stays), text=kept_texts, summary=summaries)
     kept = _with(kept, words=pa.array(words, pa.int32()).filter(stays), chars=pc.utf8_length(kept_texts))
     dropped = _with(table, reason=reason, detail=pa.array(details, pa.string())).filter(pc.invert(stays))
-    dropped = _with(dropped, rule_version=pa.array([RULE_VERSION] * len(dropped), pa.int32()))
+    versions = pc.if_else(pc.is_valid(dropped["instruction"]), INSTRUCTION_RULES_VERSION, RULE_VERSION)
+    dropped = _with(dropped, rule_version=versions.cast(pa.int32()))
     return PartResult(
         files={f"part-{n:05d}.parquet": kept, f"_dropped/part-{n:05d}.parquet": dropped},
         rows_in=len(table),
         rows_out=len(kept),
         drops={entry["values"]: entry["counts"] for entry in pc.value_counts(dropped["reason"]).to_pylist()},
     )
+
+
+def _chosen(tasks: list[bool], of_tasks: tuple[list, list], of_stories: tuple[list, list]) -> tuple[list, list]:
+    """Reasons and details: those of the task rules where a row is a task, those of the story rules elsewhere."""
+    both = zip(tasks, zip(*of_tasks, strict=True), zip(*of_stories, strict=True), strict=True)
+    reasons, details = zip(*(task if is_task else story for is_task, task, story in both), strict=True)
+    return list(reasons), list(details)
 
 
 def _with(table: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -70,10 +84,14 @@ def _with(table: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
 
 
 def _num_without_summary(table: pa.Table) -> int:
+    """Stories, that is, rows without an instruction, that came without a summary."""
+    table = table.filter(pc.is_null(table["instruction"]))
     return pc.sum(pc.equal(pc.utf8_trim_whitespace(pc.fill_null(table["summary"], "")), "")).as_py() or 0
 
 
 def _num_dropped_without(draft: Draft) -> int:
     """Dropped rows that came without a summary, from the files of this draft (their parts may be linked, not made)."""
     names = [name for name in draft.files if name.startswith("_dropped/")]
-    return sum(_num_without_summary(pq.read_table(draft.path / name, columns=["summary"])) for name in names)
+    return sum(
+        _num_without_summary(pq.read_table(draft.path / name, columns=["summary", "instruction"])) for name in names
+    )

@@ -4,6 +4,8 @@ In:   cleaned stories
 Out:  the kept rows + `cluster_id`, one part per part; the others under _dropped/ with `reason, kept_id, similarity`
 Relies on lib/text/near.py: 5-word shingles, Jaccard similarity, every pair counted in full
 
+A task (a row with an `instruction`) is its instruction, input and answer together: many tasks have the answer "Yes".
+
 The rule: rows in order, held-out rows (given_split val or test) before all others, then as they came. A story goes when
 an earlier KEPT story is its exact duplicate (the same words in order; case and punctuation do not count) or its
 near duplicate (at least `jaccard` similar). It joins the cluster of the most similar such story, the first of equals,
@@ -28,8 +30,9 @@ from pydantic import Field
 from lib.store import Config, Dataset, Draft, Stage
 from lib.text.near import Comparison
 
-STAGE = Stage("dedup", 1)
+STAGE = Stage("dedup", 2)
 HELD_OUT = ("val", "test")
+COMPARED = ["text", "instruction", "input"]
 
 
 class DedupConfig(Config):
@@ -72,8 +75,8 @@ def _compared(draft: Draft, config: DedupConfig, parts: list) -> tuple[pa.Chunke
     ids, held_out = [], []
     with Comparison(sum(part.rows for part in parts), config.jaccard, config.shingle, draft.path) as comparison:
         for part in parts:
-            table = part.table(["story_id", "text", "given_split"])
-            comparison.add(table["text"])
+            table = part.table(["story_id", "given_split", *COMPARED])
+            comparison.add(_whole_text(table))
             ids += table["story_id"].chunks
             held_out.append(pc.is_in(table["given_split"], pa.array(HELD_OUT)).to_numpy())
         order = np.argsort(~np.concatenate([np.empty(0, bool), *held_out]), kind="stable")
@@ -89,7 +92,7 @@ def _compare_meanings(draft: Draft, cosine: float, parts: list, order: np.ndarra
     stays = verdicts.kept < 0
     likeness, start = Likeness(np.count_nonzero(stays)), 0
     for n, part in enumerate(parts):
-        texts = part.table(["text"])["text"].filter(pa.array(stays[start : start + part.rows]))
+        texts = _whole_text(part.table(COMPARED)).filter(pa.array(stays[start : start + part.rows]))
         start += part.rows
         likeness.add(texts.to_pylist())
         draft.progress(f"embedding part {n + 1} of {len(parts)}", n + 1, len(parts))
@@ -117,3 +120,11 @@ def _write(draft: Draft, n: int, table: pa.Table, ids: pa.ChunkedArray, verdicts
     draft.write_table(f"_dropped/part-{n:05d}.parquet", goes)
     drops = dict(zip(*(each.tolist() for each in np.unique(reason[gone], return_counts=True)), strict=True))
     draft.count(rows_in=len(table), rows_out=len(stays), drops=drops)
+
+
+def _whole_text(table: pa.Table) -> pa.ChunkedArray:
+    """What a row says: a story's text; a task's instruction, input and answer."""
+    asked = pc.binary_join_element_wise(
+        pc.fill_null(table["instruction"], ""), pc.fill_null(table["input"], ""), table["text"], "\n"
+    )
+    return pc.if_else(pc.is_valid(table["instruction"]), asked, table["text"])

@@ -46,7 +46,8 @@ class Asked:
 def generate(draft: Draft, config: GenerateConfig, *, api_key: Key | None = None) -> None:
     """Ask for what the ledger does not hold, then write the parts. `api_key` is called where the key is needed."""
     asked = list(planned(config))
-    past = answered(draft, config, [each.request for each in asked], api_key)
+    fewer = partial(_fewer, stories_per_request=config.plan.stories_per_request)
+    past = answered(draft, config, [each.request for each in asked], api_key, fewer)
     per_part = max(config.part_rows // config.plan.stories_per_request, 1)
     for number, start in enumerate(range(0, len(asked), per_part)):
         _write_part(draft, config, number, asked[start : start + per_part], past)
@@ -78,6 +79,10 @@ def _settings(config: GenerateConfig, count: int) -> dict[str, Any]:
     shape = shapes[config.structured]
     settings = config.settings() | {config.token_limit: config.max_tokens * count}
     return settings | ({"response_format": shape} if shape else {})
+
+
+def _fewer(requests: int, *, stories_per_request: int) -> str:
+    return f"lower --generate.plan.count to {requests * stories_per_request}"
 
 
 def _settled(answers: Sequence[ledger.Answer], *, reasks: int, count: int) -> bool:
@@ -117,7 +122,7 @@ def _axes(ask: prompts.Ask) -> dict[str, Any]:
 
 def _write_coverage(draft: Draft, config: GenerateConfig, asked: list[Asked]) -> None:
     """Every word that the plan may ask for with its even share, so that unused ones are seen; and the sums as facts."""
-    covers = prompts.coverage(config.plan, [ask for each in asked for ask in each.asks if ask.about is None])
+    covers = prompts.coverage(config.plan, [ask for each in asked for ask in each.asks if not ask.extra])
     axes = [{"axis": each.axis, "word": each.word, "expected_share": each.expected_share} for each in covers]
     draft.write_table("axes.parquet", pa.Table.from_pylist(axes, schema=schemas.TABLES["generate", "axes"]))
     draft.fact(plan_coverage=prompts.summed_up(config.plan, covers))

@@ -1,13 +1,15 @@
 """Ingest: bring stories from files or a Hugging Face dataset into the columns every later stage knows.
 
-In:   FILE.jsonl, FILE.txt (stories end in <|endoftext|>), FILE.parquet, hf:DATASET[:CONFIG]; held-out text likewise
+In:   FILE.jsonl, FILE.json (one list), FILE.txt (stories end in <|endoftext|>), FILE.parquet, hf:DATASET[:CONFIG];
+      held-out text likewise
 Out:  raw stories in parts of `part_rows`; held-out text first, marked given_split = 'val'
 Streams: one part is in memory at a time, beside some 100 bytes for each story's id.
 
 A record has `text` or `story`, and may have `summary`, `id`, `source`, `verb`, `noun`, `adjective`, `features`,
-`model`, `given_split`, or TinyStories' `instruction` with its three words and its features. A story's id is a hash of
-its text and the id it came with, never of its place: it stays when others are added before it. A second copy's id ends
-in "-2", a third one's in "-3".
+`model`, `given_split`, or TinyStories' `instruction` with its three words and its features. Alpaca's records have
+`instruction`, `input` and `output`, seed tasks `instruction` and `instances`: the output becomes the text of the row. A
+story's id is a hash of its text, the id it came with and the task it answers, never of its place: it stays when others
+are added before it. A second copy's id ends in "-2", a third one's in "-3".
 """
 
 import hashlib
@@ -23,9 +25,10 @@ from pydantic import Field
 from lib.errors import UserError
 from lib.store import Config, Dataset, Draft, Stage
 from lib.store.schemas import RAW
+from lib.text.alpaca import flat
 from lib.text.sources import file_digest, records
 
-STAGE = Stage("ingest", 1)
+STAGE = Stage("ingest", 2)
 SURROGATE = re.compile("[\ud800-\udfff]")
 SIDES = ("train", "val", "test")
 
@@ -33,7 +36,7 @@ SIDES = ("train", "val", "test")
 class IngestConfig(Config):
     """Where the stories come from."""
 
-    path: str = Field(description="FILE.jsonl, FILE.txt, FILE.parquet or hf:DATASET[:CONFIG]")
+    path: str = Field(description="FILE.jsonl, .json, .txt, .parquet or hf:DATASET[:CONFIG]")
     heldout: str | None = Field(None, description="text to measure with, in the same kinds")
     limit: int | None = Field(None, ge=1, description="read only so many stories of `path`")
     part_rows: int = Field(1000, ge=1, description="rows of one part, the unit of row-wise work")
@@ -63,9 +66,10 @@ def ingest(draft: Draft, config: IngestConfig, **_: Dataset) -> None:
 def _rows(where: str, made: Counter[bytes], side: str | None) -> Iterator[dict[str, Any]]:
     """The raw rows of one source; a source without any raises."""
     empty = True
-    for place, record in records(where):
-        empty = False
-        yield _row(record, place, made, side)
+    for place, source in records(where):
+        for record in flat(source, place):
+            empty = False
+            yield _row(record, place, made, side)
     if empty:
         raise UserError(f"found no story in {where}, expected at least one: is it the right file?")
 
@@ -74,13 +78,15 @@ def _row(record: dict[str, Any], place: str, made: Counter[bytes], side: str | N
     words = _asked_words(record, place)
     row = {name: _string(record, name, place) for name in ("summary", "source", "model", "given_split")}
     text = _text(record, place)
+    task = _task(record, place)
     if row["given_split"] not in (None, *SIDES):
         raise UserError(f"found given_split {row['given_split']!r} in {place}, expected {', '.join(SIDES)} or none")
     return (
         row
         | words
+        | task
         | {
-            "story_id": _story_id(text, str(record.get("id") or record.get("story_id") or ""), made),
+            "story_id": _story_id(text, _given_id(record, task), made),
             "text": text,
             "source": row["source"] or place.split(", ")[0].rpartition("/")[2],
             "given_split": side or row["given_split"],
@@ -93,6 +99,19 @@ def _text(record: dict[str, Any], place: str) -> str:
         if name in record:
             return _string(record, name, place) or ""
     raise UserError(f"found a record with {sorted(record)} in {place}, expected a field `text` or `story`")
+
+
+def _task(record: dict[str, Any], place: str) -> dict[str, str | None]:
+    """The task that the text answers; TinyStories' `instruction` is an object, and none."""
+    if not isinstance(record.get("instruction"), str):
+        return {"instruction": None, "input": None}
+    return {name: _string(record, name, place) for name in ("instruction", "input")}
+
+
+def _given_id(record: dict[str, Any], task: dict[str, str | None]) -> str:
+    """What tells stories of the same text apart; many tasks have the answer "Yes"."""
+    given = str(record.get("id") or record.get("story_id") or "")
+    return "\0".join([given, task["instruction"], task["input"] or ""]) if task["instruction"] else given
 
 
 def _string(record: dict[str, Any], name: str, place: str) -> str | None:

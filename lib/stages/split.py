@@ -1,9 +1,9 @@
 """Split: give every story a side (train, val, test), and let no training story give away what is held out.
 
 In:   deduplicated stories
-Out:  the same rows + `split`; words: in how many stories of each side each word stands; contaminated: which training
-      story gives what away, and how; facts rows_by_split, contaminated (training rows found). With on_contamination =
-      "drop" the rows that went, under _dropped/
+Out:  the same rows + `split`; words: in how many stories of each side each word stands; contaminated.parquet: which
+      training story gives what away, and how; facts rows_by_split, contaminated (training rows found). With
+      on_contamination = "drop" the rows that went, under _dropped/
 Relies on `cluster_id`: a side is a hash of it, so all of a cluster is on one side and more stories move no older one;
       on lib/text/contamination.py, which says what counts as giving away.
 
@@ -75,12 +75,14 @@ def _split_part(table: pa.Table, n: int, sides: np.ndarray, gone: dict[int, str]
     """The rows with their side; those that go, by their place in the part, with what they give away."""
     rows = table.append_column("split", pa.array(np.array(SIDES, object)[sides], pa.string()))
     goes = np.isin(np.arange(len(rows)), list(gone))
-    dropped = rows.filter(pa.array(goes))
+    kept, dropped = rows.filter(pa.array(~goes)), rows.filter(pa.array(goes))
     dropped = dropped.append_column("reason", pa.array(["contaminated"] * len(dropped), pa.string()))
     dropped = dropped.append_column("detail", pa.array([gone[at] for at in sorted(gone)], pa.string()))
-    kept = rows.filter(pa.array(~goes))
-    files = {f"part-{n:05d}.parquet": kept, f"_dropped/part-{n:05d}.parquet": dropped}
-    files[f"_words/words-{n:05d}.parquet"] = word_counts(kept["text"], kept["split"])
+    files = {
+        f"part-{n:05d}.parquet": kept,
+        f"_words/words-{n:05d}.parquet": word_counts(kept["text"], kept["split"]),
+        f"_dropped/part-{n:05d}.parquet": dropped,
+    }
     drops = {"contaminated": len(dropped)} if len(dropped) else {}
     return PartResult(files, rows_in=len(rows), rows_out=len(kept), drops=drops)
 

@@ -24,6 +24,7 @@ from lib.store.dataset import MANIFEST, CorruptDataset, Dataset, fingerprint_of,
 
 VIEWS = Path(__file__).with_name("views.sql")
 CATALOGUE = "storymill.duckdb"
+RAW = ("generate", "ingest", "selfinstruct")  # the stages that bring stories in
 SQL_TYPES = {"string": "varchar", "int32": "integer", "int64": "bigint", "float": "float", "double": "double"}
 SQL_TYPES |= {"bool": "boolean", "list<item: string>": "varchar[]", "list<element: string>": "varchar[]"}
 log = logging.getLogger("storymill.store")
@@ -83,6 +84,9 @@ def _statements() -> Iterator[str]:
     shown: dict[tuple[str, str], tuple[Path, dict[str, Any]]] = {}
     for folder, manifest in finished:
         shown.setdefault((manifest["stage"], manifest["variant"]), (folder, manifest))
+    _, split = shown.get(("split", ""), (None, None))
+    if split and split["inputs"].get("stories", {}).get("stage") != "novelty":
+        shown.pop(("novelty", ""), None)  # an optional stage that the split shown has not come through
     for (stage, table), schema in schemas.TABLES.items():
         paths = [
             folder / name
@@ -105,7 +109,7 @@ def view_name(stage: str, table: str) -> str:
 
 def _raw_stage(finished: list[tuple[Path, dict[str, Any]]]) -> str:
     """Stories are made or read: the views follow whichever was used last."""
-    return next((m["stage"] for _, m in finished if m["stage"] in ("generate", "ingest")), "generate")
+    return next((m["stage"] for _, m in finished if m["stage"] in RAW), "generate")
 
 
 def _select(paths: list[Path], schema: pa.Schema) -> str:

@@ -26,6 +26,8 @@ RAW = pa.schema(
         "features": pa.list_(STRING),
         "model": STRING,
         "given_split": STRING,  # the side the source puts the story on: held-out text comes as 'val'
+        "instruction": STRING,  # what a task says, where the row is one; `text` is its answer, `summary` null
+        "input": STRING,  # what the task is about; null where it needs nothing
     }
 )
 PLAN = pa.schema(
@@ -45,23 +47,14 @@ PLAN = pa.schema(
         "persona": STRING,
         "first_word": STRING,
         "paragraphs": INT,
-        "about": STRING,  # of an extra ask, for what the stories held too little of; null: one of the plan's own
+        "extra": pa.bool_(),  # asked for beyond the plan's own, to make up for what the stories lack
+        "about": STRING,  # of an extra: what the story shall be about
     }
 )
 AXES = pa.schema({"axis": STRING, "word": STRING, "expected_share": DOUBLE})
 CLEAN = _extend(RAW, words=INT, chars=INT)
 DEDUP = _extend(CLEAN, cluster_id=STRING)
 SPLIT = _extend(DEDUP, split=STRING)
-WORDS = pa.schema(
-    {
-        "word": STRING,
-        "stem": STRING,
-        "split": STRING,
-        "uses": LONG,
-        "stories": LONG,  # that hold this form
-        "stem_stories": LONG,  # each story once per stem, at one of its forms: sums to those that hold any form
-    }
-)
 CONTAMINATED = pa.schema(
     {
         "story_id": STRING,  # of the training row
@@ -72,6 +65,16 @@ CONTAMINATED = pa.schema(
         "share": DOUBLE,  # of the held-out text's runs of words, how many stand in the training row
         "shared": STRING,  # the longest run of words that both have
         "dropped_id": STRING,  # which of the two went; null: neither, that was waived
+    }
+)
+WORDS = pa.schema(
+    {
+        "word": STRING,
+        "stem": STRING,
+        "split": STRING,
+        "uses": LONG,
+        "stories": LONG,  # that hold this form
+        "stem_stories": LONG,  # each story once per stem, at one of its forms: sums to those that hold any form
     }
 )
 TRAIN_STEPS = pa.schema({"step": INT, "tokens": LONG, "loss": DOUBLE, "lr": DOUBLE, "grad_norm": DOUBLE})
@@ -170,21 +173,36 @@ GRADES = pa.schema(
 )
 METRICS = pa.schema({"model": STRING, "metric": STRING, "value": DOUBLE, "n": INT})
 
+NEIGHBOURS = pa.schema({"story_id": STRING, "rank": INT, "other_id": STRING, "similarity": DOUBLE})
+NOVELTY_SCORES = pa.schema(
+    {
+        "story_id": STRING,
+        "nearest": DOUBLE,  # similarity to the nearest; null where no earlier row shares a word
+        "average": DOUBLE,  # mean similarity to every earlier kept row; null unless novelty.average
+    }
+)
+
 # (stage, table) -> columns. The rows a stage drops keep every column they came with.
 TABLES: dict[tuple[str, str], pa.Schema] = {
     ("generate", "part"): RAW,
     ("generate", "_dropped"): _extend(RAW, reason=STRING, detail=STRING),
     ("generate", "plan"): PLAN,
     ("generate", "axes"): AXES,
+    ("selfinstruct", "part"): RAW,
+    ("selfinstruct", "_dropped"): _extend(RAW, reason=STRING, detail=STRING),
     ("ingest", "part"): RAW,
     ("clean", "part"): CLEAN,
     ("clean", "_dropped"): _extend(RAW, reason=STRING, detail=STRING, rule_version=INT),
     ("dedup", "part"): DEDUP,
     ("dedup", "_dropped"): _extend(DEDUP, reason=STRING, kept_id=STRING, similarity=FLOAT),
+    ("novelty", "part"): DEDUP,
+    ("novelty", "_dropped"): _extend(DEDUP, reason=STRING, kept_id=STRING, similarity=DOUBLE),
+    ("novelty", "neighbours"): NEIGHBOURS,
+    ("novelty", "scores"): NOVELTY_SCORES,
     ("split", "part"): SPLIT,
-    ("split", "words"): WORDS,
     ("split", "_dropped"): _extend(SPLIT, reason=STRING, detail=STRING),
     ("split", "contaminated"): CONTAMINATED,
+    ("split", "words"): WORDS,
     ("tokenizer", "pieces"): PIECES,
     ("tokenizer", "spelling"): SPELLING,
     ("tokens", "part"): TOKENS,

@@ -25,10 +25,15 @@ select split.*, 1 + coalesce(num_dropped, 0) as cluster_size from split left joi
 create view drops as
 select 'generate' as stage, story_id, reason, detail, text from generate_dropped
 union all
+select 'selfinstruct', story_id, reason, detail, text from selfinstruct_dropped
+union all
 select 'clean', story_id, reason, detail, text from clean_dropped
 union all
 select 'dedup', story_id, reason, format('{} of {}, similarity {:.2f}', reason, kept_id, similarity), text
 from dedup_dropped
+union all
+select 'novelty', story_id, reason, format('asked like {}, similarity {:.2f}', kept_id, similarity), text
+from novelty_dropped
 union all
 select 'split', story_id, reason, detail, text from split_dropped
 union all
@@ -44,16 +49,16 @@ create view plan as
 select asked.*, coalesce(gone.reason, 'story') as outcome
 from generate_plan as asked left join generate_dropped as gone using (story_id);
 
--- How evenly the plan uses the words of each list, unused ones included; extra asks, which fix their words, apart.
+-- How evenly the plan uses the words of each list, unused ones included.
 create view plan_coverage as
 with used as (
     select axis, word, count(*) as uses
     from (
         select axis, word
-        from (select * replace (paragraphs::varchar as paragraphs) from generate_plan where about is null)
+        from (select * replace (paragraphs::varchar as paragraphs) from generate_plan where not extra)
         unpivot (word for axis in (verb, noun, adjective, theme, topic, style, persona, first_word, paragraphs))
         union all
-        select 'feature', unnest(features) from generate_plan where about is null
+        select 'feature', unnest(features) from generate_plan where not extra
     )
     group by axis, word
 )
@@ -68,11 +73,12 @@ create view pieces as from tokenizer_pieces;
 
 create view costs as
 select model, status, count(*) as attempts, count(distinct request_id) as requests,
-       sum(tokens_in) as tokens_in, sum(tokens_out) as tokens_out,
-       sum(cost_microdollars) as cost_microdollars, sum(cost_microdollars) / 1e6 as dollars,
-       avg(latency_ms) as mean_latency_ms
+       sum(tokens_in) as tokens_in, sum(tokens_out) as tokens_out, sum(tokens_cached) as tokens_cached,
+       sum(cost_microdollars) as cost_microdollars, -- and where nobody knows the cost, the most that it can have been:
+       sum(coalesce(cost_microdollars, reserved_microdollars)) as spent_microdollars, spent_microdollars / 1e6 as dollars,
+       avg(latency_ms) as mean_latency_ms, transport
 from requests
-group by model, status;
+group by model, status, transport;
 
 create view train_steps as
 select 'pretrain' as stage, steps.*, tokens_per_s, mfu, seconds
@@ -166,8 +172,11 @@ select raw.story_id, raw.source, raw.model, raw.request_id, asked.prompt, asked.
        loss.base as base_bits_per_byte, loss.instruct as instruct_bits_per_byte, loss.aligned as aligned_bits_per_byte
 from raw
 left join (
-    select request_id, any_value(prompt) as prompt, count(*) as attempts, sum(cost_microdollars) as cost_microdollars
-    from requests
+    -- of a request for several stories each bears its share
+    select request_id, any_value(prompt) as prompt, count(*) as attempts,
+           sum(cost_microdollars) / greatest(any_value(stories), 1) as cost_microdollars
+    from requests left join (select request_id, count(*) as stories from generate_plan group by request_id)
+        using (request_id)
     group by request_id
 ) as asked using (request_id)
 left join (select * from drops where stage <> 'tokens') as gone using (story_id)
@@ -206,6 +215,10 @@ comment on view clean is 'repaired stories, with words and chars';
 comment on view clean_dropped is 'what clean dropped, and why';
 comment on view dedup is 'one story per cluster of duplicates';
 comment on view dedup_dropped is 'duplicates: of which story, and how similar';
+comment on view novelty is 'the stories that were asked for in new words (where that is checked)';
+comment on view novelty_dropped is 'what was asked for before in nearly the same words: of which row, and how similar';
+comment on view novelty_neighbours is 'the earlier kept rows whose instruction or summary each one is most like';
+comment on view novelty_scores is 'how near each row comes to the nearest earlier one, and to all on average';
 comment on view drops is 'every dropped story of every stage, with its reason';
 comment on view contamination is 'training stories that give held-out text away, and what was done about it';
 comment on view clusters is 'groups of duplicate stories';

@@ -1,7 +1,7 @@
-"""Many asks at once: so many in flight, each retried as long as that can help, every attempt written down.
+"""Many live asks at once: so many in flight, each retried as long as that can help, every attempt written down.
 
-In:   Jobs, a client, a ledger writer
-Out:  answers appended to every Job; every attempt in the ledger before anything else happens to it
+In:   Jobs, a client, an account (the ledger and the budget), a pace
+Out:  answers appended to every Job; every attempt in the ledger before and after it goes out
 
 What may go away by itself (429, 5xx, timeouts, cut connections, replies that are no chat completion) is tried again
 after a growing, jittered pause, or after the Retry-After however long; such a job gives its place to the next one
@@ -11,67 +11,33 @@ answer that does not settle its request is asked for again with another seed.
 """
 
 import asyncio
-import random
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any
 
-from lib.errors import TransientError, UserError
+from lib.text.account import Account
 from lib.text.client import Client
-from lib.text.ledger import ANSWERED, Answer, Writer
-from lib.text.outcomes import FATAL, NO_STORY, Attempt, Price
-from lib.text.teacher import Request
+from lib.text.jobs import Job, Judge, Patience
+from lib.text.outcomes import Attempt
+from lib.text.pace import Clock, Pace
 
 TICK_SECONDS = 0.5
-LONGEST_PAUSE = 30.0  # seconds, where no Retry-After says otherwise
-REFUSALS_IN_A_ROW = 8  # 429s with no other answer between them: everything waits, not only the refused
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to go on. Nothing in it can change an answer."""
-
-    concurrency: int = 32
-    tries: int = 6
-    backoff: float = 0.5  # seconds before the second try; doubles
-
-
-@dataclass
-class Job:
-    """One request that has to be answered."""
-
-    request: Request
-    seeds: Callable[[int], int] | None  # answers so far -> the seed of the next ask: equal in every run
-    attempts: int = 0
-    answers: list[Answer] = field(default_factory=list)
-    sent: int = 0  # in this run
-    failures: int = 0  # in a row, those with a Retry-After left out
 
 
 class Asking:
     """One run of asks against one endpoint."""
 
     def __init__(
-        self, client: Client, ledger: Writer, teacher: str, base_url: str, patience: Patience, price: Price
+        self, client: Client, account: Account, judge: Judge, patience: Patience, pace: Pace, clock: Clock | None = None
     ) -> None:
-        self._client, self._ledger, self._patience, self._price = client, ledger, patience, price
-        self.teacher, self.base_url = teacher, base_url
-        self.statuses: Counter[str] = Counter()
-        self.cost_microdollars = self.begun = self.finished = self.waiting = 0  # begun, finished, waiting: jobs
+        self._client, self._account, self._judge, self._pace = client, account, judge, pace
+        self._clock = clock or Clock()
+        self.begun = self.finished = self.waiting = self.sent = 0  # jobs, but `sent`: attempts
         self._slots = asyncio.Semaphore(patience.concurrency)
+        self._turn = asyncio.Lock()  # who waits for the pace; first come, first served
         self._stopping = asyncio.Event()
         self._failure: Exception | None = None
-        self._refused, self._closed_until = 0, 0.0
-        self._dice = random.Random()  # for pauses only
-
-    @property
-    def attempts(self) -> int:
-        return self.statuses.total()
 
     async def run(self, jobs: Iterable[Job]) -> None:
-        """Ask until every job has its last answer. Raises UserError or TransientError.
+        """Ask until every job has its last answer. Raises Stopped, UserError or TransientError.
 
         When one job fails, those in flight end first (their answers are paid for), and nothing new is sent.
         """
@@ -91,21 +57,24 @@ class Asking:
         if self._failure:
             raise self._failure
 
-    async def report(self, progress: Callable[[str, float, float], None], known: int, total: int) -> None:
-        """Say twice a second how far it is, until cancelled."""
-        started = time.monotonic()
+    async def report(self, say: Callable[[int, str], None]) -> None:
+        """Say twice a second how many jobs are finished, and how it goes, until cancelled."""
+        started = self._clock.now()
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            rate, retries = self.attempts / (time.monotonic() - started), max(self.attempts - self.begun, 0)
-            line = f"{known + self.finished:,} of {total:,} stories, {rate:,.0f} requests/s, {retries:,} retries"
-            progress(line + (f", {self.waiting:,} waiting" if self.waiting else ""), known + self.finished, total)
+            rate = self.sent / max(self._clock.now() - started, 1e-9)
+            line = f"{rate:,.0f} requests/s, {max(self.sent - self.begun, 0):,} retries"
+            say(self.finished, line + (f", {self.waiting:,} waiting" if self.waiting else ""))
+
+    def stop(self) -> None:
+        """Send nothing new."""
+        self._stopping.set()
 
     async def _see_through(self, job: Job) -> None:
         """Ask until there is a last answer. Starts holding a slot, and gives it back."""
         try:
             while not self._stopping.is_set():
-                await self._wait_for_the_gate()
-                pause = self._judge(job, await self._attempt(job))
+                pause = await self._try(job)
                 if pause is None:
                     self.finished += 1
                     return
@@ -121,90 +90,43 @@ class Asking:
         """Wait without holding a slot."""
         self._slots.release()
         self.waiting += 1
-        await self._sleep(seconds)
+        await self._clock.sleep(seconds, self._stopping)
         self.waiting -= 1
         await self._slots.acquire()
 
-    async def _attempt(self, job: Job) -> Attempt:
-        """Send once, and write down what came."""
-        seed = {"seed": job.seeds(len(job.answers))} if job.seeds else {}
-        attempt = await self._client.ask({**job.request.payload, **seed})
-        status, error = attempt.status, attempt.error
-        if status == "ok" and (fault := job.request.read(attempt.content or "")):
-            status, error = "unreadable", f"{fault.reason}: {fault.detail}"
+    async def _try(self, job: Job) -> float | None:
+        """Send once; seconds until the next try, None after the last answer."""
+        payload = self._judge.formats.fitted(job.payload())
+        sent = self._account.priced(job.request.request_id, job.attempts + 1, payload, planned=job.request.payload)
+        await self._account.budget.reserve(sent.reserved)
+        if not await self._may_go(sent.tokens):
+            self._account.budget.settle(sent.reserved, 0)
+            return 0.0
         job.attempts += 1
         job.sent += 1
         self.begun += job.sent == 1
-        cost = self._price.cost(attempt)
-        self._ledger.append(self._row(job, replace(attempt, status=status, error=error), cost))
-        self.statuses[status] += 1
-        self.cost_microdollars += cost or 0
-        if status in ANSWERED:
-            job.answers.append(Answer(status, attempt.content or "", attempt.model or job.request.payload["model"]))
-        return attempt
-
-    def _row(self, job: Job, attempt: Attempt, cost: int | None) -> dict[str, Any]:
-        """The attempt as the ledger keeps it."""
-        return {
-            "request_id": job.request.request_id,
-            "attempt": job.attempts,
-            "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "teacher": self.teacher,
-            "model": attempt.model or job.request.payload["model"],
-            "status": attempt.status,
-            "http_status": attempt.http_status,
-            "latency_ms": attempt.latency_ms,
-            "tokens_in": attempt.tokens_in,
-            "tokens_out": attempt.tokens_out,
-            "tokens_cached": attempt.tokens_cached,
-            "price_version": self._price.version,
-            "cost_microdollars": cost,
-            "retry_after": attempt.retry_after,
-            "error": attempt.error,
-            "raw": attempt.content,
-            "prompt": job.request.payload["messages"][-1]["content"],
-        }
-
-    def _judge(self, job: Job, attempt: Attempt) -> float | None:
-        """Seconds until the next try; None when this was the last answer. Raises where no try can help."""
-        status = attempt.status
-        self._refused = self._refused + 1 if status == "rate_limited" else 0
-        if status == "ok" or status in NO_STORY:
-            job.failures = 0
-            return None if job.request.settled(job.answers) else 0.0
-        if status in FATAL:
-            raise UserError(f"{self._where()} answered {attempt.http_status} ({attempt.error}): {FATAL[status]}")
-        pause = min(self._patience.backoff * 2 ** min(job.failures, 30), LONGEST_PAUSE) * self._dice.uniform(0.5, 1.0)
-        if attempt.retry_after is not None:
-            pause += attempt.retry_after  # as asked, however long; the jitter keeps the waiting from coming back as one
-        else:
-            job.failures += 1
-            if job.failures >= self._patience.tries:
-                raise TransientError(self._gave_up(job, attempt))
-        if self._refused >= REFUSALS_IN_A_ROW:
-            self._closed_until = max(self._closed_until, time.monotonic() + pause)
+        self.sent += 1
+        self._account.intend(sent)
+        attempt = job.heard(await self._client.ask(payload))
+        self._account.book(sent, attempt)
+        pause = self._judge.pause(job, payload, attempt)
+        self._learn(sent.tokens, attempt, pause)
         return pause
 
-    def _where(self) -> str:
-        return f"the teacher {self.teacher} at {self.base_url}"
+    async def _may_go(self, tokens: int) -> bool:
+        """Wait until the pace allows this; False when the run stops before."""
+        async with self._turn:
+            while not self._stopping.is_set():
+                seconds = self._pace.wait(tokens, self._clock.now())
+                if seconds <= 0:
+                    return True
+                await self._clock.sleep(seconds, self._stopping)
+        return False
 
-    def _gave_up(self, job: Job, attempt: Attempt) -> str:
-        answered = sum(self.statuses[status] for status in ANSWERED)
-        return (
-            f"{self._where()} failed {job.failures} times in a row on request {job.request.request_id}, the last time "
-            f"with {attempt.status} ({attempt.error}); {answered:,} of {self.attempts:,} attempts of this run were "
-            "answered. Check that it is running and reachable, then run the same command again: what was answered is "
-            "kept, and nothing is asked for twice."
-        )
-
-    async def _wait_for_the_gate(self) -> None:
-        while (closed := self._closed_until - time.monotonic()) > 0 and not self._stopping.is_set():
-            await self._sleep(closed)
-
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, but wake up when the run stops."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
+    def _learn(self, tokens: int, attempt: Attempt, pause: float | None) -> None:
+        if attempt.status == "rate_limited":
+            self._pace.refused(pause or 0.0, self._clock.now())
+        else:
+            self._pace.answered()
+        used = None if attempt.tokens_in is None else attempt.tokens_in + (attempt.tokens_out or 0)
+        self._pace.settled(tokens, 0 if attempt.unbilled else used)

@@ -1,7 +1,7 @@
 """One attempt at a chat completion: sent once, bounded in time and size, and given a name whatever happens.
 
 In:   a payload of the OpenAI chat-completions API, a base URL, a key
-Out:  an Attempt (lib/text/outcomes.py)
+Out:  an Attempt (lib/text/outcomes.py); of a batch's output, an Attempt per line
 
 Relies on the openai client for connections, headers, proxies and errors, with its own retries off: it gives up on a
 Retry-After above 120 s, retries a spent quota, and its timeout is per read, so that a reply that drips in never times
@@ -10,6 +10,7 @@ request instead of the 1.8 ms of `chat.completions.create`, which builds pydanti
 """
 
 import asyncio
+import json
 import re
 import ssl
 import time
@@ -20,12 +21,16 @@ from typing import Any
 
 import httpx2
 import openai
+from openai.types import Batch
 
 from lib.errors import UserError
-from lib.text.outcomes import Attempt, TooLarge, classify, completion
+from lib.text.outcomes import Attempt, TooLarge, batch_line, classify, completion
 from lib.text.replies import storable
 
 MAX_BYTES = 4_000_000  # of one reply; a story takes 2,000
+MAX_FILE_BYTES = 2_000_000_000  # of a batch's output: 50,000 lines
+FILE_SECONDS = 1800.0  # for one upload or download
+BATCH_KEY = "storymill"  # the name of our key in a batch's metadata
 LOOPBACK = re.compile(r"https?://(127\.[\d.]+|localhost|\[::1\])([:/]|$)")
 
 
@@ -62,16 +67,62 @@ class Client:
             attempt = completion(response.content, response.status_code)
         except Exception as error:  # every one of them is named and goes into the ledger; cancelling passes through
             attempt = classify(error, self.deadline)
+        return self._cleaned(replace(attempt, latency_ms=round((time.monotonic() - started) * 1000, 3)))
+
+    async def close(self) -> None:
+        await self._openai.close()
+
+    # ---- batches; what goes wrong here is raised as the openai client raises it
+
+    async def upload(self, name: str, lines: bytes) -> str:
+        """The file id of these lines."""
+        async with asyncio.timeout(FILE_SECONDS):
+            return (await self._openai.files.create(file=(name, lines), purpose="batch", timeout=FILE_SECONDS)).id
+
+    async def create_batch(self, file_id: str, key: str) -> str:
+        """The id of a batch made of this file. `find_batch` finds it by `key`."""
+        async with asyncio.timeout(self.deadline):
+            made = await self._openai.batches.create(
+                input_file_id=file_id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata={BATCH_KEY: key},
+            )
+        return made.id
+
+    async def find_batch(self, key: str) -> str | None:
+        """The id of the batch that was created with this key; None where there is none."""
+        try:
+            async for each in self._openai.batches.list(limit=100):
+                if (each.metadata or {}).get(BATCH_KEY) == key:
+                    return each.id
+        except openai.NotFoundError:  # an endpoint without batches
+            return None
+        return None
+
+    async def batch(self, batch_id: str) -> Batch | None:
+        """How a batch stands; None where the endpoint does not know it."""
+        try:
+            async with asyncio.timeout(self.deadline):
+                return await self._openai.batches.retrieve(batch_id)
+        except openai.NotFoundError:
+            return None
+
+    async def batch_lines(self, file_id: str) -> dict[str, Attempt]:
+        """What a batch's output or error file says: custom_id → Attempt."""
+        async with asyncio.timeout(FILE_SECONDS):
+            content = (await self._openai.files.content(file_id, timeout=FILE_SECONDS)).content
+        lines = [json.loads(line) for line in content.splitlines() if line.strip()]
+        return {str(line["custom_id"]): self._cleaned(batch_line(line)) for line in lines}
+
+    def _cleaned(self, attempt: Attempt) -> Attempt:
+        """Fit to be kept: bounded, storable, and without the key."""
         return replace(
             attempt,
-            latency_ms=round((time.monotonic() - started) * 1000, 3),
             error=self._clean(attempt.error and attempt.error[:500]),
             content=self._clean(attempt.content),
             model=self._clean(attempt.model and attempt.model[:200]),
         )
-
-    async def close(self) -> None:
-        await self._openai.close()
 
     def _clean(self, text: str | None) -> str | None:
         """`text` without the key, and without what UTF-8 cannot hold."""
@@ -84,7 +135,8 @@ class Client:
             raise Encoded(
                 f"the reply came as {response.headers['content-encoding']}, though only identity was asked for"
             )
-        response.stream = _Bounded(response.stream, self.max_bytes)
+        whole_file = response.request.url.path.endswith("/content")
+        response.stream = _Bounded(response.stream, MAX_FILE_BYTES if whole_file else self.max_bytes)
 
 
 @cache

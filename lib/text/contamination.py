@@ -9,10 +9,10 @@ stories share one with 677 held-out ones ("Once upon a time, there was a little 
 storyteller's. The share of ONE held-out text that stands in ONE training row tells (as PaLM's 70 % of 8-word runs does,
 arXiv 2204.02311, section 8). Found are
 
-  copy    of the held-out text's 5-word runs, at least 60 % stand in the training row. With 5 % of the words exchanged,
-          wherever they stand, 61 % are left from 20 words up: each breaks five. Unrelated stories reach 18 % (real)
-          and 47 % (storyteller).
-  part    of its 13-word runs, at least half stand there: half of it, word for word. Unrelated: 11 % and 30 %.
+  copy    at least 61.5 % of the held-out text's 5-word runs stand in the training row. With 5 % of the words exchanged,
+          wherever they stand, 16 of 26 are left in 30 words, and more in any other number from 20 up: each breaks five.
+          Unrelated stories reach 18 % (real) and 47 % (storyteller), instructions 61 %.
+  part    at least half of its 13-word runs stand there: half of it, word for word. Unrelated: 11 % and 30 %.
   run     any 13 words in a row of a prompt that was given (openings, reward prompts)
   asked   the row's instruction is such a prompt, word for word, however short
 
@@ -28,11 +28,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lib.text.ngrams import ROWS_AT_ONCE, Reader, Words, plain
+from lib.text.ngrams import ROWS_AT_ONCE, Reader, Words, mixed, plain
 from lib.text.template import ASK
 
 RUN, SHINGLE = 13, 5  # words
-COPY_SHARE, PART_SHARE = 0.6, 0.5
+COPY_SHARE, PART_SHARE = 0.615, 0.5
 EXCHANGED = 0.05  # share of words that a copy may have exchanged
 SHORTEST = 20  # words
 # e exchanged words leave, of the L - e others, a run of at least (L - e) / (e + 1): 13 words from L = 52, 10 from 20.
@@ -106,8 +106,9 @@ class Runs:
         self._index = _Index(prompts, RUN, everything, np.ones(len(everything), np.int64))
 
     def found(self, words: Words) -> Iterator[Hit]:
-        for row, other in self._index.candidates(words):
-            yield row, other, "run", _share(self._prompts.of(other), words.of(row), RUN)
+        rows, others = self._index.candidates(words)
+        shares = _shares(self._prompts.take(others), words.take(rows), RUN)
+        yield from ((row, other, "run", share) for row, other, share in _listed(rows, others, shares))
 
 
 class Copies:
@@ -130,12 +131,13 @@ class Copies:
 
     def found(self, words: Words) -> Iterator[Hit]:
         for index in self._indexes:
-            for row, other in index.candidates(words):
-                held, mine = self._held_out.of(other), words.of(row)
-                for why, n, enough in (("copy", SHINGLE, COPY_SHARE), ("part", RUN, PART_SHARE)):
-                    if (share := _share(held, mine, n)) >= enough:
-                        yield row, other, why, share
-                        break
+            rows, others = index.candidates(words)
+            held_out, mine = self._held_out.take(others), words.take(rows)
+            copy, part = _shares(held_out, mine, SHINGLE), _shares(held_out, mine, RUN)
+            is_copy = copy >= COPY_SHARE
+            for why, which, shares in (("copy", is_copy, copy), ("part", ~is_copy & (part >= PART_SHARE), part)):
+                for row, other, share in _listed(rows[which], others[which], shares[which]):
+                    yield row, other, why, share
 
 
 class _Index:
@@ -157,10 +159,10 @@ class _Index:
         self._maybe = np.zeros(1 << bits, bool)
         self._maybe[self._runs >> self._shift] = True
 
-    def candidates(self, words: Words) -> Iterator[tuple[int, int]]:
-        """(row, held-out text) wherever the row has enough of the text's runs."""
+    def candidates(self, words: Words) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and held-out texts, pair by pair, wherever the row has enough of the text's runs."""
         if not len(self._runs):
-            return
+            return np.empty(0, np.int64), np.empty(0, np.int64)
         runs, rows = words.ngrams(self._n)
         maybe = self._maybe[runs >> self._shift]
         runs, rows = runs[maybe], rows[maybe]
@@ -172,7 +174,7 @@ class _Index:
         places = np.arange(counts.sum()) + np.repeat(self._bounds[slots] - (np.cumsum(counts) - counts), counts)
         pairs, shared = np.unique(np.repeat(rows, counts) * self._num_texts + self._texts[places], return_counts=True)
         pairs = pairs[shared >= self._enough[pairs % self._num_texts]]
-        yield from zip((pairs // self._num_texts).tolist(), (pairs % self._num_texts).tolist(), strict=True)
+        return pairs // self._num_texts, pairs % self._num_texts
 
 
 def _least(lengths: np.ndarray, n: int) -> np.ndarray:
@@ -203,10 +205,16 @@ def _rank_by_frequency(runs: np.ndarray, texts: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _share(held_out: Words, words: Words, n: int) -> float:
-    """Of the held-out text's n-word runs, the share that stands in the other text."""
-    runs = held_out.ngrams(n)[0]
-    return float(np.isin(runs, words.ngrams(n)[0]).mean()) if len(runs) else 0.0
+def _shares(held_out: Words, words: Words, n: int) -> np.ndarray:
+    """Pair by pair: of the held-out text's n-word runs, the share that stands in the other text."""
+    keys, texts = zip(*(each.ngrams(n) for each in (held_out, words)), strict=True)
+    of_pair = [mixed(key + text.astype(np.uint64)) for key, text in zip(keys, texts, strict=True)]
+    shared = np.bincount(texts[0], weights=np.isin(*of_pair), minlength=len(held_out.lengths))
+    return shared / np.maximum(held_out.lengths - n + 1, 1)
+
+
+def _listed(*columns: np.ndarray) -> Iterator[tuple]:
+    return zip(*(column.tolist() for column in columns), strict=True)
 
 
 def _longest_run(text: str, other: str) -> str:

@@ -1,7 +1,7 @@
 """Extras: further asks of a plan, about what the stories hold too little of.
 
 In:   a plan's count and its extras: each so many asks about something, put in after so many of the plan's own
-Out:  which extra an ask belongs to, and its number there; where each run of asks of one kind ends
+Out:  which extra an ask belongs to, and its number there
 
 Asks stand in the order in which they were thought of: an extra comes after the stories there were when it was added,
 and whatever the plan grows by later comes after it. So the same requests stay the first ones, none is asked again, and
@@ -9,6 +9,7 @@ every older part of every dataset stays as it is.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from pydantic import Field
 
@@ -29,7 +30,7 @@ class Extra(Config):
 def place(extras: Sequence[Extra], count: int, index: int) -> tuple[Extra | None, int]:
     """The extra that ask `index` belongs to, and its number in it; (None, number) for one of the plan's own asks."""
     passed = 0  # asks of the extras before
-    for extra in _in_order(extras):
+    for extra in sorted(extras, key=lambda each: each.after):
         start = min(extra.after, count) + passed
         if index < start:
             break
@@ -39,15 +40,11 @@ def place(extras: Sequence[Extra], count: int, index: int) -> tuple[Extra | None
     return None, index - passed
 
 
-def ends_of(extras: Sequence[Extra], count: int) -> list[int]:
-    """After how many asks the plan's own stop for an extra, an extra is done, and all is done."""
-    ends, passed = [], 0
-    for extra in _in_order(extras):
+def stretches(extras: Sequence[Extra], count: int) -> list[range]:
+    """All asks in order, cut wherever the plan's own and an extra's meet."""
+    cuts, passed = [0], 0
+    for extra in sorted(extras, key=lambda each: each.after):
         start = min(extra.after, count) + passed
-        ends += [start, start + extra.count]
+        cuts += [start, start + extra.count]
         passed += extra.count
-    return sorted({*ends, count + passed} - {0})
-
-
-def _in_order(extras: Sequence[Extra]) -> list[Extra]:
-    return sorted(extras, key=lambda each: each.after)
+    return [range(start, stop) for start, stop in pairwise([*cuts, count + passed]) if start < stop]

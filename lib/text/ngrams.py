@@ -35,15 +35,17 @@ class Words:
     def lengths(self) -> np.ndarray:
         return np.diff(self.bounds)
 
-    def of(self, start: int, stop: int | None = None) -> "Words":
-        """One text alone, or those from `start` to before `stop`."""
-        bounds = self.bounds[start : (start + 1 if stop is None else stop) + 1]
-        return Words(self.numbers[bounds[0] : bounds[-1]], bounds - bounds[0])
+    def take(self, places: np.ndarray) -> "Words":
+        """The texts at these places, in that order."""
+        lengths = self.lengths[places]
+        bounds = np.concatenate([[0], np.cumsum(lengths)])
+        at = np.arange(bounds[-1]) + np.repeat(self.bounds[places] - bounds[:-1], lengths)
+        return Words(self.numbers[at], bounds)
 
     def blocks(self) -> Iterator[tuple[int, "Words"]]:
         """The texts a few thousand at a time, so that arrays made of them stay small; and the first one's place."""
         for start in range(0, len(self.lengths), ROWS_AT_ONCE):
-            yield start, self.of(start, min(start + ROWS_AT_ONCE, len(self.lengths)))
+            yield start, self.take(np.arange(start, min(start + ROWS_AT_ONCE, len(self.lengths))))
 
     def ngrams(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """The runs of n words, and the text each stands in. A text of fewer words has none."""
@@ -59,7 +61,7 @@ class Words:
     def _runs(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """The number of the words from each start to its end: the sum of number[k] * BASE**(k - start), mixed."""
         sums = np.concatenate([[np.uint64(0)], np.cumsum(self.numbers * _powers(BASE, len(self.numbers)))])
-        return _mixed((sums[ends] - sums[starts]) * _powers(INVERSE, len(self.numbers) + 1)[starts])
+        return mixed((sums[ends] - sums[starts]) * _powers(INVERSE, len(self.numbers) + 1)[starts])
 
 
 class Reader:
@@ -107,7 +109,7 @@ def _powers(base: int, count: int) -> np.ndarray:
     return np.multiply.accumulate(powers)
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
+def mixed(values: np.ndarray) -> np.ndarray:
     """splitmix64's finaliser: every bit of the input moves half the bits of the output."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

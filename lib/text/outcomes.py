@@ -1,12 +1,13 @@
 """What an attempt to get a completion came to, in one word that decides what follows.
 
-In:   the body of a 200, or the exception that the openai client raised
+In:   the body of a 200, the exception that the openai client raised, or a line of a batch's output
 Out:  an Attempt with one of these statuses
 
     ok                                      an answer, though its content may still be unreadable
     refusal, truncated, filtered, empty     answered, but with no story: ask again a few times at most
     rate_limited, server_error, timeout,
-    connection, malformed, too_large        may go away: wait, then try again
+    connection, malformed, too_large,
+    expired (a batch did not come to it)    may go away: wait, then try again
     unauthorized, forbidden, not_found,
     invalid_request, no_quota               will not go away: stop
 
@@ -14,13 +15,13 @@ Error texts are redacted: OpenAI's own message on a wrong key spells out part of
 """
 
 import json
-import math
 import re
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import httpx2
 import openai
 
 NO_STORY = ("refusal", "truncated", "filtered", "empty")
@@ -32,6 +33,7 @@ FATAL = {  # status: what the user can do
     "token_limit and temperature, and check the model's name",
     "no_quota": "the account's quota is used up; add credit, then run the same command again: nothing is asked twice",
 }
+FORMAT_NAMES = re.compile(r"response_?format|json_?schema|json_?object|structured[ _]output", re.IGNORECASE)
 KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}|(?<=provided: )\S+|(?<=Bearer )\S+")
 
 
@@ -53,27 +55,12 @@ class Attempt:
     tokens_cached: int | None = None
     retry_after: float | None = None  # seconds
     error: str | None = None
+    unsent: bool = False  # it never reached the endpoint
 
-
-@dataclass(frozen=True)
-class Price:
-    """Dollars per million tokens, which is micro-dollars per token."""
-
-    tokens_in: float = 0.0
-    tokens_out: float = 0.0
-    tokens_cached: float | None = None  # None: as tokens_in
-    version: str = ""
-
-    def cost(self, attempt: Attempt) -> int | None:
-        """Micro-dollars, rounded up; None where the endpoint did not say what it used."""
-        if attempt.tokens_in is None or attempt.tokens_out is None:
-            return None
-        cached = min(attempt.tokens_cached or 0, attempt.tokens_in)
-        per_cached = self.tokens_in if self.tokens_cached is None else self.tokens_cached
-        used = (
-            (attempt.tokens_in - cached) * self.tokens_in + cached * per_cached + attempt.tokens_out * self.tokens_out
-        )
-        return math.ceil(round(used, 6))
+    @property
+    def unbilled(self) -> bool:
+        """Whether nothing was used for certain: the endpoint refused it, or never had it."""
+        return self.unsent or self.status == "expired" or (self.http_status or 0) >= 400
 
 
 # ---- giving it a name
@@ -126,27 +113,50 @@ def classify(error: Exception, deadline: float) -> Attempt:
     if isinstance(error, TooLarge):
         return Attempt("too_large", error=str(error))
     if isinstance(error, TimeoutError | openai.APITimeoutError):
-        return Attempt("timeout", error=f"no whole reply within {deadline:g} s")
+        unsent = isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
+        return Attempt("timeout", error=f"no whole reply within {deadline:g} s", unsent=unsent)
     if isinstance(error, openai.APIStatusError):
-        return _refused(error)
+        headers = error.response.headers
+        return refused(error.status_code, str(error.code or ""), str(error.type or ""), error.message, headers)
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__ or error
-        return Attempt("connection", error=KEY_LIKE.sub("<key>", f"{type(cause).__name__}: {cause}"))
+        unsent = isinstance(cause, httpx2.ConnectError)
+        return Attempt("connection", error=KEY_LIKE.sub("<key>", f"{type(cause).__name__}: {cause}"), unsent=unsent)
     return Attempt("malformed", error=KEY_LIKE.sub("<key>", text))
 
 
-def _refused(error: openai.APIStatusError) -> Attempt:
-    code, kind = str(error.code or ""), str(error.type or "")
-    status = {401: "unauthorized", 403: "forbidden", 404: "not_found"}.get(error.status_code, "invalid_request")
-    if error.status_code == 429:
+def refused(http_status: int, code: str, kind: str, message: str, headers: Any) -> Attempt:
+    """What an endpoint means that answers with an HTTP error."""
+    status = {401: "unauthorized", 403: "forbidden", 404: "not_found"}.get(http_status, "invalid_request")
+    if http_status == 429:
         status = "no_quota" if "insufficient_quota" in (code, kind) else "rate_limited"
-    elif error.status_code in (408, 409, 425) or error.status_code >= 500:
+    elif http_status in (408, 409, 425) or http_status >= 500:
         status = "server_error"
     elif code in ("content_filter", "content_policy_violation"):
-        return Attempt("filtered", http_status=error.status_code, content="", error=code)
+        return Attempt("filtered", http_status=http_status, content="", error=code)
     # OpenAI's 401 spells out part of the key, so nothing of such a text is kept but its code
-    text = f"{code} {kind}".strip() if error.status_code in (401, 403) else KEY_LIKE.sub("<key>", error.message)
-    return Attempt(status, http_status=error.status_code, retry_after=_retry_after(error.response.headers), error=text)
+    text = f"{code} {kind}".strip() if http_status in (401, 403) else KEY_LIKE.sub("<key>", message)
+    return Attempt(status, http_status=http_status, retry_after=_retry_after(headers), error=text)
+
+
+def batch_line(line: dict[str, Any]) -> Attempt:
+    """What one line of a batch's output or error file says."""
+    response, error = line.get("response") or {}, line.get("error") or {}
+    body, http_status = response.get("body"), response.get("status_code")
+    if http_status == 200:
+        return completion(json.dumps(body).encode(), 200)
+    if isinstance(http_status, int):
+        said = body.get("error") if isinstance(body, dict) else None
+        said = said if isinstance(said, dict) else {}
+        code, kind, message = (str(said.get(name) or "") for name in ("code", "type", "message"))
+        return refused(http_status, code, kind, message, {})
+    code = str(error.get("code") or "")
+    return Attempt("expired" if code == "batch_expired" else "server_error", http_status=500, error=f"batch: {code}")
+
+
+def refuses_format(attempt: Attempt) -> bool:
+    """Whether the endpoint says that it cannot have the reply's format decided for it."""
+    return attempt.status == "invalid_request" and bool(FORMAT_NAMES.search(attempt.error or ""))
 
 
 def _retry_after(headers: Any) -> float | None:

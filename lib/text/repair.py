@@ -43,8 +43,8 @@ _STRAIGHT = {
 }
 _ESCAPED_NEWLINE = re.compile(r"\\n(?=[\\\s\"'A-Z]|\Z)")
 _ESCAPED_QUOTE = re.compile(r"\\+(?=[\"'])")
-_LINE_END = re.compile("\r\n?|[\u000b\u000c\u2028\u2029]")
-_INVISIBLE = re.compile(
+LINE_END = re.compile("\r\n?|[\u000b\u000c\u2028\u2029]")
+INVISIBLE = re.compile(
     "[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
 _BLANK = re.compile("[\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
@@ -65,20 +65,20 @@ def _unsettled(text: str) -> bool:
 
 def _repaired_once(text: str) -> str:
     if not text.isascii():
-        text = unicodedata.normalize("NFC", _without_mojibake(text))
+        text = unicodedata.normalize("NFC", without_mojibake(text))
         for odd, plain in _STRAIGHT.items():  # str.translate takes ten times as long on long strings
             text = text.replace(odd, plain)
     text = text.replace("`", "'")
     if "\\" in text:
         text = _ESCAPED_QUOTE.sub("", _ESCAPED_NEWLINE.sub("\n", text))
     if not text.replace("\n", " ").isprintable():  # controls, format characters and all white space but the blank
-        text = _BLANK.sub(" ", _INVISIBLE.sub("", _LINE_END.sub("\n", text)))
+        text = _BLANK.sub(" ", INVISIBLE.sub("", LINE_END.sub("\n", text)))
     while "  " in text:
         text = text.replace("  ", " ")
     return "\n".join(line for each in text.split("\n") if (line := each.strip(" ")))
 
 
-def _without_mojibake(text: str) -> str:
+def without_mojibake(text: str) -> str:
     if "â€" in text:
         text = _LOST_QUOTE.sub('"', _BROKEN_PUNCTUATION.sub(lambda found: _PUNCTUATION[found[0]], text))
     if any(mark in text for mark in _MARKS) and _MOJIBAKE.search(text):

@@ -13,17 +13,17 @@ import pyarrow as pa
 from lib.text.columns import Column
 
 WINDOW = 32  # bytes
-FEW = 4  # windows at full stops: fewer, or fewer than one in 40 words, and the sample says nothing
+FEW = 4  # windows at full stops: fewer, or fewer than one in 20 words, and the sample says nothing
 
 
 def repetitive(column: Column, limit: float) -> dict[int, float]:
     """The rows that repeat more than `limit`, and how much.
 
     Only the windows at full stops, one in ten, are compared at first: text that repeats itself repeats beginnings of
-    its sentences. Rows that repeat any there (1.5 % of real stories), or have hardly any, are judged by all windows.
+    its sentences. Rows that repeat any there, or have too few (3 % of real stories), are judged by all windows.
     """
     repeats, windows = _repeats(column, np.flatnonzero(column.flat == ord(".")))
-    suspects = np.flatnonzero((repeats > 0) | (windows < np.maximum(FEW, column.words / 40)))
+    suspects = np.flatnonzero((repeats > 0) | (windows < np.maximum(FEW, column.words / 20)))
     if not len(suspects):
         return {}
     some = Column(column.texts.take(pa.array(suspects)))

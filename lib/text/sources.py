@@ -1,12 +1,14 @@
-"""Where stories can lie: .jsonl, .txt with <|endoftext|>, .parquet, a Hugging Face dataset.
+"""Where stories can lie: .jsonl, .json (one list), .txt with <|endoftext|>, .parquet, a Hugging Face dataset.
 
 In:   a path, or hf:DATASET[:CONFIG]
 Out:  (place, record) pairs, streamed; `place` says where a record stands, for error messages
 Relies on the `datasets` package for hf: only, imported when it is asked for.
 """
 
+import codecs
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from lib.errors import UserError
 
 END_OF_TEXT = b"<|endoftext|>"
 BLOCK = 1 << 20  # bytes read at once
+NEXT_ELEMENT = re.compile(r"\s*([\[,])\s*(?=[^\s\]])")
+CLOSED = {"[": re.compile(r"\s*\[\s*\]\s*"), ",": re.compile(r"\s*\]\s*")}  # an empty list, or the end of one
+DECODER = json.JSONDecoder()
 LONGEST_STORY = 64 << 20  # bytes without <|endoftext|> before a .txt is taken for something else
 Records = Iterator[tuple[str, dict[str, Any]]]
 
@@ -61,6 +66,42 @@ def _jsonl(path: Path) -> Records:
             yield place, record
 
 
+def _json(path: Path) -> Records:
+    """The objects of one JSON list, as alpaca_data.json has them, streamed."""
+    for number, value in enumerate(_elements(path), 1):
+        if not isinstance(value, dict):
+            raise UserError(f"found {type(value).__name__} in {path}, record {number}, expected an object")
+        yield f"{path}, record {number}", value
+
+
+def _elements(path: Path) -> Iterator[Any]:
+    """The elements of a JSON list of objects; a block and one element are in memory at a time."""
+    number, mark, text = 0, "[", ""  # mark: what stands before the next element
+    with path.open("rb") as file:
+        decode = codecs.getincrementaldecoder("utf-8-sig")()
+        for block in iter(lambda: file.read(BLOCK), b""):
+            try:
+                text += decode.decode(block)
+            except UnicodeDecodeError as error:
+                raise UserError(f"found bytes that are not UTF-8 in {path} ({error}): save it as UTF-8") from error
+            at = 0
+            while (found := NEXT_ELEMENT.match(text, at)) and found[1] == mark:
+                try:
+                    value, end = DECODER.raw_decode(text, found.end())
+                except ValueError:
+                    break  # not whole yet, or never: what is left at the end decides
+                number, mark, at = number + 1, ",", end
+                yield value
+            text = text[at:]
+            if len(text) > LONGEST_STORY:
+                break
+    if not CLOSED[mark].fullmatch(text):
+        raise UserError(
+            f"found no JSON list in {path}: after record {number} stands {text.strip()[:60]!r}, expected one list of "
+            "objects; for one object a line, name the file .jsonl"
+        )
+
+
 def _txt(path: Path) -> Records:
     for number, raw in enumerate(_between_marks(path), 1):
         place = f"{path}, story {number}"
@@ -101,7 +142,7 @@ def _parquet(path: Path) -> Records:
         raise UserError(f"found a damaged Parquet file {path} ({error}): fetch it again") from error
 
 
-KINDS: dict[str, Callable[[Path], Records]] = {".jsonl": _jsonl, ".txt": _txt, ".parquet": _parquet}
+KINDS: dict[str, Callable[[Path], Records]] = {".jsonl": _jsonl, ".json": _json, ".txt": _txt, ".parquet": _parquet}
 
 
 # ---- Hugging Face

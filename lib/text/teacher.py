@@ -2,36 +2,33 @@
 
 In:   requests (an id and a payload), the ledger in data/requests/, a TeacherConfig
 Out:  what the ledger knows of each request once all are settled; _record/asking.json on how this run went
-Relies on lib/text/asking.py (many at once, retries), client.py (one attempt), ledger.py (every attempt written down)
+Relies on lib/text/sending.py (live or by batch, within the budget), lib/text/ledger (every attempt written down)
 
 The ledger is looked at first, and a request that was answered is never sent again, whichever run or config asked it. A
 request is named by what decides its answer: model, messages, sampling parameters, and its number among equal requests.
-Where the teacher lives, keys, prices and speed are no part of the name. The built-in storyteller is started and stopped
-here; any other OpenAI-compatible endpoint is reached at `base_url`, with a key that enters no config, file or log.
+Where the teacher lives, keys, prices, pace and budget are no part of the name. The built-in storyteller is started and
+stopped here; any other OpenAI-compatible endpoint is reached at `base_url`, with a key that enters no config, file or
+log.
 """
 
-import asyncio
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from lib.errors import UserError
-from lib.store import Config, Draft, digest, lock, root, runtime
-from lib.text import ledger
+from lib.store import Config, Draft, Progress, digest, lock, root, runtime
+from lib.text import batch_records, ledger
+from lib.text.budget import Price
 from lib.text.replies import Fault
-from lib.text.storyteller import MODEL, Mischief, running
+from lib.text.storyteller import HARMLESS, MODEL, Mischief, running
 
-if TYPE_CHECKING:
-    from lib.text.asking import Job
-
-HARMLESS = {"rate_limited", "server_error", "slow", "retry_after"}  # mischief that changes no answer
 KEY_VARIABLE = "OPENAI_API_KEY"
+UNNAMED = ("messages", "seed")  # what is no part of a request's settings
 OPENAI_URL = "https://api.openai.com/v1"
 Key = Callable[[], str]
 
@@ -62,6 +59,16 @@ class TeacherConfig(Config):
     price_cached: float | None = runtime(None, ge=0, description="dollars per million cached prompt tokens, if cheaper")
     price_out: float = runtime(0.0, ge=0, description="dollars per million completion tokens")
     price_version: str = runtime("", description="which price list these are from, for example 2026-11")
+    budget: float | None = runtime(None, ge=0, description="dollars that all of this plan's requests may ever cost")
+    requests_per_minute: float | None = runtime(None, gt=0, description="most requests a minute; null: no limit")
+    tokens_per_minute: float | None = runtime(None, gt=0, description="most tokens a minute; null: no limit")
+    transport: Literal["live", "batch", "mixed"] = runtime(
+        "live", description="ask at once, hand over batches that are answered within a day for less, or both"
+    )
+    batch_share: float = runtime(0.5, ge=0, le=1, description="share of the requests that mixed hands over")
+    batch_discount: float = runtime(0.5, ge=0, lt=1, description="what a batch takes off the price")
+    batch_requests: int = runtime(50_000, ge=1, le=50_000, description="most requests in one batch")
+    batch_poll_seconds: float = runtime(30.0, gt=0, description="seconds between two looks at a batch")
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -69,12 +76,18 @@ class TeacherConfig(Config):
             raise ValueError("teacher openai needs the name of a model; give --model, and --base-url if not OpenAI's")
         if self.teacher == "openai" and self.mischief:
             raise ValueError("only the built-in storyteller can be told to misbehave; leave out mischief")
+        if self.teacher == "openai" and self.budget is not None and not (self.price_in or self.price_out):
+            raise ValueError("a budget needs prices to count with; give price_in and price_out, or leave out budget")
         return self
 
     @property
     def source(self) -> str:
         """Who answers, as it stands in every row."""
         return "storyteller" if self.teacher == "storyteller" else f"openai:{self.model}"
+
+    def price(self) -> Price:
+        """Of a live request; a batch costs `batch_discount` less."""
+        return Price(self.price_in, self.price_out, self.price_cached, self.price_version)
 
     def settings(self) -> dict[str, Any]:
         """What every request says, besides its messages, its response format and its seed."""
@@ -107,81 +120,60 @@ class Names:
         return request_id
 
 
+def settings_of(payload: Mapping[str, Any]) -> str:
+    """A name for everything in a request but its messages and its seed: what its price per story depends on."""
+    return digest({key: value for key, value in payload.items() if key not in UNNAMED})[:12]
+
+
 def answered(
-    draft: Draft, config: TeacherConfig, requests: Sequence[Request], api_key: Key | None = None
-) -> dict[str, ledger.Past]:
-    """What the ledger knows of these requests once every one is settled: asks for what it does not know yet.
-
-    `api_key` is called where the key is needed.
-    """
-    with lock("requests", "the ledger in data/requests", draft.progress):
-        ledger.seal(root())
-        past = ledger.load(root(), (request.request_id for request in requests))
-        _ask_for_the_missing(draft, config, requests, past, api_key)
-        ledger.seal(root())
-    return past
-
-
-def _ask_for_the_missing(
     draft: Draft,
     config: TeacherConfig,
     requests: Sequence[Request],
-    past: dict[str, ledger.Past],
-    api_key: Key | None,
-) -> None:
-    """Bring `past` to a last word for every request, and record how that went."""
-    for request in requests:
-        past.setdefault(request.request_id, ledger.Past(attempts=0, answers=[]))
-    missing = [request for request in requests if not request.settled(past[request.request_id].answers)]
-    known = len(requests) - len(missing)
-    draft.progress(f"{known:,} of {len(requests):,} requests were answered before", known, len(requests))
-    record: dict[str, Any] = {"asks": len(requests), "answered_before": known, "asked_now": len(missing)}
-    if missing:
-        with _reachable(config, api_key) as (base_url, key):
-            jobs = list(_jobs(config, missing, past))
-            record |= asyncio.run(_run(draft, config, jobs, known, base_url, key))
+    api_key: Key | None = None,
+    fewer: Callable[[int], str] | None = None,
+) -> dict[str, ledger.Past]:
+    """What the ledger knows of these requests once every one is settled: asks for what it does not know yet.
+
+    `api_key` is called where the key is needed. `fewer` says how to go on with the first so many requests alone, when
+    the budget ends the run.
+    """
+    past, record = settle(config, requests, draft.progress, api_key, fewer)
     draft.write_json("_record/asking.json", record)
+    return past
 
 
-def _jobs(config: TeacherConfig, requests: Iterable[Request], past: dict[str, ledger.Past]) -> Iterator["Job"]:
-    from lib.text.asking import Job  # here, because configs import without the openai client
+def settle(
+    config: TeacherConfig,
+    requests: Sequence[Request],
+    progress: Progress,
+    api_key: Key | None = None,
+    fewer: Callable[[int], str] | None = None,
+    most: int | None = None,
+) -> tuple[dict[str, ledger.Past], dict[str, Any]]:
+    """Bring requests to their last word, all of them or the first `most` that have none; how that went beside it."""
+    with lock("requests", "the ledger in data/requests", progress):
+        ledger.seal(root())
+        past = known(requests)
+        missing = [request for request in requests if not request.settled(past[request.request_id].answers)]
+        before = len(requests) - len(missing)
+        progress(f"{before:,} of {len(requests):,} requests were answered before", before, len(requests))
+        chosen = missing[:most]
+        record: dict[str, Any] = {"asks": len(requests), "answered_before": before, "asked_now": len(chosen)}
+        if chosen:
+            from lib.text.sending import Plan, send  # here, because configs import without the openai client
 
-    for request in requests:
-        known = past[request.request_id]
-
-        def seed(answers: int, request_id: str = request.request_id) -> int:
-            return int(digest([request_id, answers])[:7], 16)
-
-        yield Job(request, seed if config.seeded else None, known.attempts, known.answers)
+            with _reachable(config, api_key) as (base_url, key):
+                record |= send(Plan(config, requests, chosen, past), base_url, key, progress, fewer)
+        ledger.seal(root())
+    return past, record
 
 
-async def _run(
-    draft: Draft, config: TeacherConfig, jobs: "list[Job]", known: int, base_url: str, key: str
-) -> dict[str, Any]:
-    """Ask for these jobs; what was sent, what came, what it cost."""
-    from lib.text.asking import Asking, Patience, Price
-    from lib.text.client import Client
-
-    client = Client(base_url, key, deadline=config.deadline, connections=config.concurrency)
-    patience = Patience(config.concurrency, config.tries, config.backoff)
-    price = Price(config.price_in, config.price_out, config.price_cached, config.price_version)
-    started = time.monotonic()
-    with ledger.Writer(root()) as writer:
-        asking = Asking(client, writer, config.source, base_url, patience, price)
-        ticking = asyncio.create_task(asking.report(draft.progress, known, known + len(jobs)))
-        try:
-            await asking.run(jobs)
-        finally:
-            ticking.cancel()
-            await client.close()
-    seconds = time.monotonic() - started
-    return {
-        "attempts": asking.attempts,
-        "statuses": dict(sorted(asking.statuses.items())),
-        "cost_microdollars": asking.cost_microdollars,
-        "seconds": round(seconds, 3),
-        "requests_per_second": round(asking.attempts / seconds, 1),
-    }
+def known(requests: Sequence[Request]) -> dict[str, ledger.Past]:
+    """What the ledger knows of these requests, and of those that wait in a batch beside them."""
+    waiting = (batch_records.parted(name)[0] for each in batch_records.pending(root()) for name in each.lines(root()))
+    ids = dict.fromkeys(request.request_id for request in requests)
+    past = ledger.load(root(), {*ids, *waiting})
+    return {request_id: past.get(request_id) or ledger.Past() for request_id in {**ids, **past}}
 
 
 @contextmanager

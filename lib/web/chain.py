@@ -1,7 +1,7 @@
 """One finished chain, read through SQL: what the report, the terminal's summary and the chat page say about it.
 
-In:   the chain's datasets by name (raw, clean, dedup, split, tokenizer, tokens, natural, pretrain, instruct, align,
-      evaluate); any of them may be missing
+In:   the chain's datasets by name (raw, clean, dedup, novelty, split, tokenizer, tokens, natural, pretrain, instruct,
+      align, evaluate); any of them may be missing
 Out:  rows
 Reads the files that these datasets' own manifests list: never a glob, never another run's newest.
 """
@@ -16,7 +16,7 @@ from lib.store import Dataset
 from lib.store.schemas import table_of
 
 MODELS = ("base", "instruct", "aligned")
-STORIES = ("raw", "clean", "dedup", "split")  # the stages that drop rows, in order
+STORIES = ("raw", "clean", "dedup", "novelty", "split")  # the stages that drop rows, in order
 # What a reader sees of each metric: its name, how a value is written.
 METRICS = {
     "bits_per_byte": ("bits per byte, held-out stories", "{:.3f}"),

@@ -30,11 +30,14 @@ class Plan:
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
+        self.unmade: dict[str, Config] = {}  # the configs of stages that would run
 
     def do(self, stage: str, config: Config, **inputs: Dataset | Pending) -> Dataset | Pending:
         variant = str(getattr(config, "layout", ""))
         found, what, why = look(stage, config, inputs)
         self.lines.append(Line(f"{stage} {variant}".strip(), what, why))
+        if found is None:
+            self.unmade[stage] = config
         return found or Pending(stage)
 
 

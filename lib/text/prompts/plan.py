@@ -2,7 +2,6 @@
 
 In:   PromptPlan: count, seed, design, lists, how many stories a request
 Out:  `asks(plan, start, stop)`: ask i is the same whatever the count; `groups`, the asks that share a request
-Relies on lib/text/extras.py for where further asks stand, about what the stories hold too little of
 
 Two designs. TinyStories (arXiv 2305.07759 section 2): a random verb, noun and adjective and a random subset of six
 features. SimpleStories (arXiv 2504.09184): theme, topic, style, persona, first word and number of paragraphs, against
@@ -15,13 +14,12 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from lib.store import Config, digest
-from lib.text.extras import Extra, ends_of, place
+from lib.text.extras import Extra, place, stretches
 from lib.text.prompts.lists import PHRASES, dealt, word_list
 
 FEATURES = ("dialogue", "plot twist", "bad ending", "moral value", "foreshadowing", "conflict")
@@ -38,6 +36,7 @@ FIELDS = {  # the field of an ask -> the field of the plan that names its list
     },
 }
 FIELDS["combined"] = FIELDS[TINY] | FIELDS[SIMPLE]
+Lists = dict[str, dict[str, tuple[str, ...]]]  # by design and field of an ask
 
 
 class PromptPlan(Config):
@@ -116,48 +115,45 @@ class Ask:
     persona: str | None = None
     first_word: str | None = None
     paragraphs: int | None = None
-    about: str | None = None  # of an extra ask; None: one of the plan's own
+    extra: bool = False  # asked for beyond the plan's own, to make up for what the stories lack
+    about: str = ""  # of an extra: what the story shall be about
 
 
 def asks(plan: PromptPlan, start: int = 0, stop: int | None = None) -> list[Ask]:
     """Asks number `start` to `stop` (default: all of them), the last one not included."""
-    designs = DESIGNS[plan.design]
+    designs = {*DESIGNS[plan.design], *([TINY] if plan.extra else [])}  # an extra fixes words of that design
     lists = {design: {field: plan.entries(kind) for field, kind in FIELDS[design].items()} for design in designs}
-    made = []
-    for index in range(start, plan.total if stop is None else stop):
-        extra, own = place(plan.extra, plan.count, index)
-        if extra:
-            made.append(_extra_ask(plan, extra, own, index))
-            continue
-        number, turn = divmod(own, len(designs))  # each design deals its lists to its own asks only
-        made.append(_ask(plan, index, number, designs[turn], lists[designs[turn]]))
-    return made
+    return [_placed(plan, index, lists) for index in range(start, plan.total if stop is None else stop)]
 
 
-def _extra_ask(plan: PromptPlan, extra: Extra, number: int, index: int) -> Ask:
-    """Ask `number` of an extra: the words that it fixes, the others dealt by another seed. It always holds a verb, a
-    noun and an adjective, whatever the plan's design."""
+def _placed(plan: PromptPlan, index: int, lists: Lists) -> Ask:
+    """Ask number `index`: one of the plan's own, or one of an extra, whose other words are dealt by another seed."""
+    extra, number = place(plan.extra, plan.count, index)
+    if extra is None:
+        designs = DESIGNS[plan.design]
+        number, turn = divmod(number, len(designs))  # each design deals its lists to its own asks only
+        return replace(_ask(plan, plan.seed, number, designs[turn], lists[designs[turn]]), index=index)
     fixed = {kind: word for kind in FIELDS[TINY] if (word := getattr(extra, kind))}
     seed = int(digest([plan.seed, extra.after, extra.about, fixed])[:12], 16)
-    design = TINY if plan.design in (SIMPLE, "mixed") else plan.design
-    (ask,) = asks(plan.model_copy(update={"seed": seed, "design": design, "extra": ()}), number, number + 1)
-    return replace(ask, index=index, about=extra.about, **fixed)
+    return replace(_ask(plan, seed, number, TINY, lists[TINY]), index=index, extra=True, about=extra.about, **fixed)
 
 
-def _ask(plan: PromptPlan, index: int, number: int, design: str, lists: dict[str, tuple[str, ...]]) -> Ask:
-    words = {field: dealt(plan.seed, FIELDS[design][field], entries, number) for field, entries in lists.items()}
+def _ask(plan: PromptPlan, seed: int, number: int, design: str, lists: dict[str, tuple[str, ...]]) -> Ask:
+    words = {field: dealt(seed, FIELDS[design][field], entries, number) for field, entries in lists.items()}
     features: tuple[str, ...] = ()
     if design != SIMPLE:
-        rng = random.Random(f"{plan.seed}/features/{number}")
+        rng = random.Random(f"{seed}/features/{number}")
         features = tuple(each for each in FEATURES if rng.random() < plan.features)
-    paragraphs = None if design == TINY else int(dealt(plan.seed, "paragraphs", plan.paragraphs, number))
-    return Ask(index, features=features, design=design, paragraphs=paragraphs, **words)
+    paragraphs = None if design == TINY else int(dealt(seed, "paragraphs", plan.paragraphs, number))
+    return Ask(number, features=features, design=design, paragraphs=paragraphs, **words)
 
 
 def groups(plan: PromptPlan) -> Iterator[list[Ask]]:
-    """The plan's asks, those of one request together. No request goes on past the place of an extra, so that none
-    changes when the extra is put in; the last one before such a place, and the very last, may ask for fewer."""
-    size, ends = plan.stories_per_request, ends_of(plan.extra, plan.count)
-    for start, end in pairwise([0, *ends]):
-        asked = asks(plan, start, end)
-        yield from (asked[first : first + size] for first in range(0, len(asked), size))
+    """The plan's asks, those of one request together: never the plan's own with an extra's.
+
+    Only the last request of each stretch may ask for fewer than the others, so a plan that grows keeps all full ones.
+    """
+    asked, size = asks(plan), plan.stories_per_request
+    for stretch in stretches(plan.extra, plan.count):
+        for start in range(stretch.start, stretch.stop, size):
+            yield asked[start : min(start + size, stretch.stop)]

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib.errors import TransientError
-from lib.text.storyteller.mischief import Mischief
+from lib.text.storyteller.mischief import HARMLESS, Mischief
 
 MODEL = "storyteller-1"
 HOUSE = Path(__file__).parents[3]
 
-__all__ = ["MODEL", "Mischief", "running"]
+__all__ = ["HARMLESS", "MODEL", "Mischief", "running"]
 
 
 @contextlib.contextmanager

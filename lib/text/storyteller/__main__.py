@@ -10,6 +10,7 @@ With --parent it ends when that process does, however that ends: it looks at its
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 from typing import Annotated
@@ -20,6 +21,8 @@ from cyclopts import Parameter
 
 from lib.text.storyteller.mischief import Mischief, parse_planted
 from lib.text.storyteller.server import Storyteller
+
+CUT_ON_PURPOSE = "returned without completing response"  # what uvicorn says when a reply is cut off: see server.py
 
 app = cyclopts.App(name="storyteller", help="A story grammar behind an OpenAI-compatible endpoint on 127.0.0.1.")
 
@@ -54,6 +57,7 @@ def serve(
     print(json.dumps({"base_url": f"http://127.0.0.1:{listener.getsockname()[1]}/v1"}), flush=True)
     teller = Storyteller(seed, mischief)
     quiet = {"access_log": False, "log_level": "warning"}
+    logging.getLogger("uvicorn.error").addFilter(lambda line: CUT_ON_PURPOSE not in line.getMessage())
     config = uvicorn.Config(teller, lifespan="off", ws="none", timeout_keep_alive=60, **quiet)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(uvicorn.Server(config), listener, parent))

@@ -4,9 +4,14 @@ In:   `Mischief`, a frozen config of rates; the digest of a request and how ofte
 Out:  yes or no for each fault, always the same for the same question
 
 What a fault depends on:
-    rate_limited, server_error       the request and how often it was asked: a retry may succeed
-    malformed, refusal, truncated    the request and how often it was answered: asking again may give a good answer
-    near_copies, planted             the request alone: asking again gives the same story
+    rate_limited, server_error, unavailable     the request and how often it was asked: a retry may succeed. Nothing is
+                                                used, so nothing is billed
+    garbled, slow_drip, cut, oversized          the same, but the story was told and is billed: it gets lost on the way
+    no_usage                                    the same; the story arrives without its bill
+    malformed, refusal, truncated, filtered,
+    empty                                       the request and how often it was answered: asking again may help
+    near_copies, planted                        the request alone: asking again gives the same story
+    batch_expired                               the batch
 The counts live in the server's memory, so a new server begins at nought.
 """
 
@@ -16,6 +21,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+REFUSED = ("rate_limited", "server_error", "unavailable")  # nothing was used
+UNDELIVERED = ("garbled", "slow_drip", "cut", "oversized")  # told and billed, and lost on the way
+UNTOLD = ("refusal", "malformed", "truncated", "filtered", "empty")  # delivered, but with no story to read
+# Mischief that changes no answer: requests that differ in nothing else have one name, and are asked once.
+HARMLESS = {*REFUSED, *UNDELIVERED, "no_usage", "batch_expired", "drip_seconds", "slow", "retry_after"}
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -26,11 +36,21 @@ class Mischief(BaseModel):
 
     rate_limited: Rate = Field(0.0, description="share of requests answered 429 with Retry-After")
     server_error: Rate = Field(0.0, description="share of requests answered 500")
+    unavailable: Rate = Field(0.0, description="share of requests answered 503")
+    garbled: Rate = Field(0.0, description="share of answers whose body is no chat completion")
+    slow_drip: Rate = Field(0.0, description="share of answers that come in one byte at a time")
+    cut: Rate = Field(0.0, description="share of answers whose connection is cut half-way")
+    oversized: Rate = Field(0.0, description="share of answers of five million bytes")
+    no_usage: Rate = Field(0.0, description="share of answers that do not say how many tokens they took")
     malformed: Rate = Field(0.0, description="share of answers that are broken JSON")
     refusal: Rate = Field(0.0, description="share of answers that politely refuse")
     truncated: Rate = Field(0.0, description="share of answers cut off with finish_reason length")
+    filtered: Rate = Field(0.0, description="share of answers withheld with finish_reason content_filter")
+    empty: Rate = Field(0.0, description="share of answers without a word")
     near_copies: Rate = Field(0.0, description="share of answers that are another story with one sentence more")
     planted: dict[str, Rate] = Field({}, description='share of stories about a concept: {"troll": 0.01}')
+    batch_expired: Rate = Field(0.0, description="share of batches that end half-done")
+    drip_seconds: float = Field(5.0, ge=0.0, description="seconds that a slow drip takes in all")
     slow: float = Field(0.0, ge=0.0, description="seconds before each answer")
     retry_after: float = Field(1.0, ge=0.0, description="seconds in the Retry-After header of a 429")
 

@@ -1,9 +1,9 @@
-"""The storyteller as an OpenAI-compatible endpoint: POST /v1/chat/completions, GET /v1/models, GET /stats.
+"""The storyteller as an OpenAI-compatible endpoint: /v1/chat/completions, /v1/models, /v1/files, /v1/batches, /stats.
 
-In:   chat requests over HTTP on the loopback
+In:   chat requests over HTTP on the loopback, one by one or in batches
 Out:  stories; the same messages and seed always give the same story. A seeded story grammar, and every answer says so
-Relies on: story.py (the grammar), mischief.py (faults on demand). Plain ASGI: no framework stands between, because the
-      speed of generation is the speed of this module.
+Relies on: story.py (the grammar), mischief.py (faults on demand), wire.py (HTTP), batches.py. Plain ASGI: no framework
+      stands between, because the speed of generation is the speed of this module.
 """
 
 import asyncio
@@ -11,28 +11,31 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from lib.text.storyteller import MODEL, beats, words
-from lib.text.storyteller.mischief import Mischief, happens, number, share
+from lib.text.storyteller import MODEL, beats, instructions, words
+from lib.text.storyteller.batches import Batches
+from lib.text.storyteller.mischief import REFUSED, UNDELIVERED, UNTOLD, Mischief, happens, number, share
 from lib.text.storyteller.story import Told, Wish, tell, written
+from lib.text.storyteller.wire import (
+    BadRequest,
+    Receive,
+    Reply,
+    Send,
+    body_of,
+    checked,
+    deliver,
+    error,
+    json_of,
+    uploaded,
+)
 from lib.text.storyteller.wish import wishes_of
 
 NOTE = "seeded story grammar, not a language model"
 REFUSAL = "I am sorry, but I cannot write this story."
 TOKEN = re.compile(r"\w+|[^\w\s]")  # what usage counts: words and marks
 NUM_COPIED = 25  # near copies are copies of this many stories, so that each gets several
-Answer = tuple[int, dict[str, Any], list[tuple[bytes, bytes]]]  # status, body, extra headers
-
-
-class BadRequest(Exception):
-    """A request that we cannot read; its text goes back to the client with `status`."""
-
-    def __init__(self, message: str, status: int = 400):
-        super().__init__(message)
-        self.status = status
 
 
 class Storyteller:
@@ -40,74 +43,122 @@ class Storyteller:
 
     def __init__(self, seed: int = 0, mischief: Mischief | None = None):
         self.seed, self.mischief = seed, mischief or Mischief()
-        self.status, self.faults, self.tokens = Counter[int](), Counter[str](), Counter[str]()
+        self.status, self.faults = Counter[int](), Counter[str]()
         self.asked, self.answered = Counter[str](), Counter[str]()
+        self.bill: dict[str, dict[str, Counter[str]]] = {"live": {}, "batch": {}}  # transport, kind → tokens
+        self._prefixes: set[str] = set()  # first messages seen: a second time they are cached
+        self.batches = Batches(lambda request: self._reply(request, "batch"), seed, self.mischief)
 
-    async def __call__(
-        self, scope: dict, receive: Callable[[], Awaitable[dict]], send: Callable[[dict], Awaitable[None]]
-    ):
-        path, method = scope["path"].removeprefix("/v1"), scope["method"]
-        if (method, path) == ("POST", "/chat/completions"):
-            status, body, headers = await self._complete(await _body(receive))
-        elif (method, path) == ("GET", "/models"):
-            model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "storymill"}
-            status, body, headers = 200, {"object": "list", "data": [model]}, []
-        elif (method, path) == ("GET", "/stats"):
-            status, body, headers = 200, self.stats(with_keys=b"keys" in scope["query_string"]), []
-        else:
-            status, body, headers = 404, _error(f"there is no {method} {scope['path']} here", "not_found"), []
-        data = json.dumps(body).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode()), *headers]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": data})
+    async def __call__(self, scope: dict, receive: Receive, send: Send):
+        try:
+            reply = await self._route(scope["method"], scope["path"].removeprefix("/v1"), scope, receive)
+        except BadRequest as fault:
+            reply = Reply(
+                fault.status, error(str(fault), "not_found" if fault.status == 404 else "invalid_request_error")
+            )
+        await deliver(reply, receive, send, self.mischief.drip_seconds)
+
+    async def _route(self, method: str, path: str, scope: dict, receive: Receive) -> Reply:
+        head, _, rest = path.removeprefix("/").partition("/")
+        match method, head, rest:
+            case "POST", "chat", "completions":
+                return await self._complete(await body_of(receive))
+            case "GET", "models", "":
+                model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "storymill"}
+                return Reply(200, {"object": "list", "data": [model]})
+            case "GET", "stats", "":
+                return Reply(200, self.stats(with_keys=b"keys" in scope["query_string"]))
+            case "POST", "files", "":
+                kind = dict(scope["headers"]).get(b"content-type", b"").decode()
+                return Reply(200, self.batches.upload(uploaded(await body_of(receive), kind)))
+            case "GET", "files", name if name.endswith("/content"):
+                return Reply(200, self.batches.content(name.removesuffix("/content")))
+            case "POST", "batches", "":
+                return Reply(200, self.batches.create(json_of(await body_of(receive))))
+            case "GET", "batches", "":
+                return Reply(200, self.batches.listed())
+            case "GET", "batches", name:
+                return Reply(200, self.batches.look(name))
+        raise BadRequest(f"there is no {method} {scope['path']} here", 404)
 
     def stats(self, with_keys: bool = False) -> dict[str, Any]:
-        """What this server has seen; with `with_keys` also how often each distinct request was asked and answered."""
+        """What this server has seen; with `with_keys` also how often each distinct request was asked and answered.
+
+        `bill` is what a paid API would send a bill for: tokens by transport and by what became of the answer.
+        """
+        total = sum((each for kinds in self.bill.values() for each in kinds.values()), Counter[str]())
         seen = {
             "requests": self.status.total(),
             "answered": self.answered.total(),
             "by_status": {str(status): count for status, count in sorted(self.status.items())},
             "distinct": len(self.asked),
             "answered_again": sum(count - 1 for count in self.answered.values()),
-            "prompt_tokens": self.tokens["prompt"],
-            "completion_tokens": self.tokens["completion"],
+            "prompt_tokens": total["prompt_tokens"],
+            "completion_tokens": total["completion_tokens"],
+            "cached_tokens": total["cached_tokens"],
+            "bill": self.bill,
             "faults": dict(sorted(self.faults.items())),
+            "batches": len(self.batches.batches),
         }
         return seen | (
             {"keys": {key: [self.asked[key], self.answered[key]] for key in self.asked}} if with_keys else {}
         )
 
-    async def _complete(self, raw: bytes) -> Answer:
-        try:
-            answer = self._answer(_request(raw))
-        except BadRequest as error:
-            answer = error.status, _error(str(error), "invalid_request_error"), []
-        self.status[answer[0]] += 1
+    async def _complete(self, raw: bytes) -> Reply:
+        reply = self._reply(json_of(raw), "live")
         if self.mischief.slow:
             await asyncio.sleep(self.mischief.slow)
-        return answer
+        return reply
 
-    def _answer(self, request: dict[str, Any]) -> Answer:
+    def _reply(self, request: dict[str, Any], transport: str) -> Reply:
+        try:
+            reply = self._answer(checked(request, MODEL), transport)
+        except BadRequest as fault:
+            reply = _bad(fault)
+        self.status[reply.status] += 1
+        return reply
+
+    def _answer(self, request: dict[str, Any], transport: str) -> Reply:
         key = f"{number(self.seed, json.dumps(request, sort_keys=True)):016x}"
         self.asked[key] += 1
         times, rates = self.asked[key], self.mischief
-        if happens(rates.rate_limited, self.seed, key, "rate_limited", times):
-            self.faults["rate_limited"] += 1
-            wait = f"{rates.retry_after:g}".encode()
-            return 429, _error("too many requests; slow down", "rate_limit_exceeded"), [(b"retry-after", wait)]
-        if happens(rates.server_error, self.seed, key, "server_error", times):
-            self.faults["server_error"] += 1
-            return 500, _error("the storyteller lost its thread", "server_error"), []
+
+        def befalls(fault: str) -> bool:
+            return happens(getattr(rates, fault), self.seed, key, fault, times)
+
+        if fault := next(filter(befalls, REFUSED), ""):
+            self.faults[fault] += 1
+            return self._refusal(fault)
         story_key = json.dumps([request["messages"], request.get("seed")], sort_keys=True)
         numbers = [number(self.seed, story_key, index) for index in range(request.get("n") or 1)]
-        choices = [self._choice(request, key, each, index) for index, each in enumerate(numbers)]
-        self.answered[key] += 1
-        return 200, self._completion(request, key, choices), []
+        told = [self._choice(request, key, each, index) for index, each in enumerate(numbers)]
+        lost = next(filter(befalls, (*UNDELIVERED, "no_usage") if transport == "live" else ("no_usage",)), "")
+        self.faults.update([lost] if lost else [])
+        body = self._completion(request, key, [choice for choice, _ in told], self._bill(transport, lost or told[0][1]))
+        if lost == "no_usage":
+            del body["usage"]
+        self.answered[key] += lost not in UNDELIVERED
+        return Reply(200, body, lost=lost)
 
-    def _completion(self, request: dict[str, Any], key: str, choices: list[dict]) -> dict[str, Any]:
-        asked = sum(_num_tokens(str(message.get("content") or "")) for message in request["messages"])
+    def _refusal(self, fault: str) -> Reply:
+        if fault == "rate_limited":
+            wait = f"{self.mischief.retry_after:g}".encode()
+            return Reply(429, error("too many requests; slow down", "rate_limit_exceeded"), [(b"retry-after", wait)])
+        if fault == "unavailable":
+            return Reply(503, error("the storyteller is asleep", "unavailable"))
+        return Reply(500, error("the storyteller lost its thread", "server_error"))
+
+    def _bill(self, transport: str, kind: str) -> Counter[str]:
+        """The counter of what such answers have used."""
+        return self.bill[transport].setdefault(kind, Counter())
+
+    def _completion(self, request: dict[str, Any], key: str, choices: list[dict], bill: Counter[str]) -> dict[str, Any]:
+        counts = [_num_tokens(str(message.get("content") or "")) for message in request["messages"]]
+        prefix, asked = str(request["messages"][0].get("content")), sum(counts)
+        cached = counts[0] if prefix in self._prefixes else 0
+        self._prefixes.add(prefix)
         told = sum(_num_tokens(each["message"]["content"] or each["message"]["refusal"] or "") for each in choices)
-        self.tokens.update(prompt=asked, completion=told)
+        bill.update(answers=1, prompt_tokens=asked, completion_tokens=told, cached_tokens=cached)
         return {
             "id": f"chatcmpl-{key}",
             "object": "chat.completion",
@@ -115,32 +166,41 @@ class Storyteller:
             "model": MODEL,
             "system_fingerprint": NOTE,
             "choices": choices,
-            "usage": {"prompt_tokens": asked, "completion_tokens": told, "total_tokens": asked + told},
+            "usage": {
+                "prompt_tokens": asked,
+                "completion_tokens": told,
+                "total_tokens": asked + told,
+                "prompt_tokens_details": {"cached_tokens": cached},
+            },
         }
 
-    def _choice(self, request: dict[str, Any], key: str, story_seed: int, index: int) -> dict[str, Any]:
-        """One choice: the told story as the request wants it, or the fault that these rates give it."""
-        rates, question = self.mischief, (self.seed, key, index, self.answered[key])
+    def _choice(self, request: dict[str, Any], key: str, story_seed: int, index: int) -> tuple[dict[str, Any], str]:
+        """One choice, the told story as the request wants it, or the fault that these rates give it; and which."""
+        question = (self.seed, key, index, self.answered[key])
         told = self._told(request["messages"], story_seed)
         as_json = (request.get("response_format") or {}).get("type", "text") != "text"
         content = written(told, as_json)
+        if tasks := instructions.asked(request["messages"]):
+            content = instructions.answer(tasks, story_seed, as_json)
         refusal, finish = None, "stop"
-        if happens(rates.refusal, *question, "refusal"):
-            self.faults["refusal"] += (
-                1  # half of them as the API has it, half as plain text that only looks like an answer
-            )
+        kind = next((each for each in UNTOLD if happens(getattr(self.mischief, each), *question, each)), "ok")
+        self.faults.update([kind] if kind != "ok" else [])
+        if kind == "refusal":  # half of them as the API has it, half as plain text that only looks like an answer
             content, refusal = (None, REFUSAL) if share(*question, "how") < 0.5 else (REFUSAL, None)
-        elif happens(rates.malformed, *question, "malformed"):
-            self.faults["malformed"] += 1
+        elif kind == "malformed":
             content = content.replace('"summary": ', '"summary ', 1) if as_json else content[::-1]
-        elif happens(rates.truncated, *question, "truncated"):
-            self.faults["truncated"] += 1
+        elif kind == "truncated":
             content, finish = content[: int(len(content) * (0.3 + share(*question, "where") / 2))], "length"
+        elif kind == "filtered":
+            content, finish = content[: len(content) // 3], "content_filter"
+        elif kind == "empty":
+            content = ""
         most = request.get("max_completion_tokens") or request.get("max_tokens")
         if most and content and _num_tokens(content) > most:
             content, finish = content[: [match.end() for match in TOKEN.finditer(content)][most - 1]], "length"
+            kind = "truncated"
         message = {"role": "assistant", "content": content, "refusal": refusal}
-        return {"index": index, "message": message, "finish_reason": finish, "logprobs": None}
+        return {"index": index, "message": message, "finish_reason": finish, "logprobs": None}, kind
 
     def _told(self, messages: list[dict], story_seed: int) -> list[Told]:
         """The stories; a near copy or a planted concept depends on the request alone."""
@@ -167,32 +227,8 @@ def near_copy(original: int, copy: int) -> Told:
     return Told(f"{told.story[:at]}{rng.choice(beats.EXTRAS)} {told.story[at:]}", told.summary)
 
 
-async def _body(receive: Callable[[], Awaitable[dict]]) -> bytes:
-    raw, more = b"", True
-    while more:
-        event = await receive()
-        raw, more = raw + event.get("body", b""), event.get("more_body", False)
-    return raw
-
-
-def _request(raw: bytes) -> dict[str, Any]:
-    """The request, checked as far as we read it."""
-    try:
-        request = json.loads(raw)
-    except ValueError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from error
-    messages = request.get("messages") if isinstance(request, dict) else None
-    if not isinstance(messages, list) or not messages or not all(isinstance(each, dict) for each in messages):
-        raise BadRequest("found no list of messages, expected at least one")
-    if request.get("model") != MODEL:
-        raise BadRequest(f"found model {request.get('model')!r}, expected {MODEL!r}", 404)
-    if request.get("stream"):
-        raise BadRequest("found stream: true, but the storyteller tells whole stories only")
-    return request
-
-
-def _error(message: str, code: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": code, "code": code, "param": None}}
+def _bad(fault: BadRequest) -> Reply:
+    return Reply(fault.status, error(str(fault), "not_found" if fault.status == 404 else "invalid_request_error"))
 
 
 def _num_tokens(text: str) -> int:

@@ -1,0 +1,126 @@
+"""Reading the ledger: what is known of a request, and the whole as a SQL view.
+
+Both read sealed segments and those that are being written, so a command that only looks needs no lock.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lib.errors import UserError
+from lib.text.ledger.rows import ANSWERED, IN_FLIGHT, SCHEMA, folder_of, spent
+from lib.text.ledger.sealing import rows_of
+
+READ = ["request_id", "attempt", "status", "raw", "model", "cost_microdollars", "reserved_microdollars"]
+log = logging.getLogger("storymill.ledger")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one answered attempt said."""
+
+    status: str
+    raw: str
+    model: str
+
+
+@dataclass
+class Past:
+    """What the ledger knows of one request."""
+
+    attempts: int = 0  # the highest number given to one
+    answers: list[Answer] = field(default_factory=list)  # in the order of their attempts
+    spent: int = 0  # micro-dollars
+
+
+# ---- of some requests
+
+
+def load(root: Path, wanted: Iterable[str]) -> dict[str, Past]:
+    """What is known of these requests."""
+    answers: dict[str, dict[int, Answer]] = {}
+    past: dict[str, Past] = {}
+    for row in _rows(root, set(wanted)):
+        request_id = row["request_id"]
+        known = past.setdefault(request_id, Past())
+        known.attempts = max(known.attempts, row["attempt"])
+        known.spent += spent(row)
+        if row["status"] in ANSWERED:
+            answer = Answer(row["status"], row["raw"] or "", row["model"] or "")
+            answers.setdefault(request_id, {})[row["attempt"]] = answer
+    for request_id, by_attempt in answers.items():
+        past[request_id].answers = [by_attempt[number] for number in sorted(by_attempt)]
+    return past
+
+
+def _rows(root: Path, ids: set[str]) -> Iterator[dict[str, Any]]:
+    """Every attempt of these requests, with the columns of READ at least."""
+    sealed = sorted(folder_of(root).glob("requests-*.parquet"))
+    wanted = pa.array(ids, pa.string())
+    for path in sealed:
+        yield from _read(path, wanted)
+    for path in sorted(folder_of(root).glob("requests-*.jsonl")):
+        if path.with_suffix(".parquet") not in sealed:
+            blank = dict.fromkeys(READ)
+            yield from (blank | row for row in rows_of(path)[0] if row["request_id"] in ids)
+
+
+def _read(path: Path, wanted: pa.Array) -> Iterator[dict[str, Any]]:
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        there = [name for name in READ if name in file.schema_arrow.names]  # a ledger of before has fewer columns
+        for batch in file.iter_batches(columns=there):
+            yield from batch.filter(pc.is_in(batch["request_id"], value_set=wanted)).to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}). It holds answers that were paid for: bring it back from a backup, or move "
+            "it away: the requests it answered are then asked again"
+        ) from error
+
+
+# ---- as a view
+
+
+def requests_sql(root: Path) -> str:
+    """A SELECT over the whole ledger, sealed or being written; no rows, but every column, where there is none."""
+    folder = folder_of(root)
+    sealed = [path for path in sorted(folder.glob("requests-*.parquet")) if _whole(path)]
+    written = [p for p in sorted(folder.glob("requests-*.jsonl")) if p.with_suffix(".parquet") not in sealed]
+    columns = {field.name: _sql_type(field.type) for field in SCHEMA}
+    blank = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
+    selects = [f"select {blank} where false"]
+    if sealed:  # by name: a ledger of before has fewer columns
+        selects.append(f"select * from read_parquet([{', '.join(map(_quoted, sealed))}], union_by_name = true)")
+    if written:
+        types = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
+        files = ", ".join(map(_quoted, written))
+        selects.append(
+            f"select * from read_json([{files}], format = 'newline_delimited', ignore_errors = true, "
+            f"columns = {{{types}}}) where request_id is not null "  # a torn last line reads as nulls
+            f"qualify row_number() over (partition by request_id, attempt order by status = '{IN_FLIGHT}') = 1"
+        )
+    return " union all by name ".join(selects)
+
+
+def _whole(path: Path) -> bool:
+    """Whether the segment can be opened; one that cannot is left out of the views, and named."""
+    try:
+        pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        log.warning("left out of the views: %s is damaged (%s)", path, error)
+        return False
+    return True
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    return {pa.string(): "varchar", pa.int32(): "integer", pa.int64(): "bigint"}.get(kind, "double")
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
