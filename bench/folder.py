@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bench.texts import markov
 from lib import presets, stages, store
@@ -210,7 +211,7 @@ def _ledger(parts: range, source: Source) -> None:
             )
             for n in parts[start : start + 50]
         )
-        ledger._write_parquet(folder / f"requests-{start}-0.parquet", rows)
+        pq.write_table(rows, folder / f"requests-{start}-0.parquet", compression="zstd")
 
 
 def _trained(split: Dataset) -> Iterator[tuple[str, pa.Table]]:

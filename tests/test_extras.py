@@ -1,5 +1,8 @@
 """Extras: more asks about something, that move no other ask."""
 
+import pytest
+
+from lib import stages, store
 from lib.stages.generate import GenerateConfig, planned
 from lib.text.extras import Extra, place
 from lib.text.prompts import PromptPlan, asks, groups, messages
@@ -65,3 +68,22 @@ def test_a_request_for_several_stories_never_mixes_the_plans_own_with_an_extras(
     assert [len(group) for group in groups(more)] == [4, 4, 2, 4, 1, 4, 3]
     assert all(len({ask.extra for ask in group}) == 1 for group in groups(more))
     assert ids(more)[:3] == ids(plan)
+
+
+def test_the_last_request_of_a_stretch_stays_the_same_when_an_extra_and_more_come_after_it():
+    """Ten stories, four a request: the third request asks for two, and goes on asking for two."""
+    many = {"stories_per_request": 4, "design": "mixed"}
+    extra = TROLLS.model_copy(update={"after": 10, "count": 5})
+    first, then = ids(PromptPlan(count=10, **many)), ids(PromptPlan(count=10, extra=(extra,), **many))
+    assert then[: len(first)] == first
+    assert ids(PromptPlan(count=16, extra=(extra,), **many))[: len(then)] == then
+
+
+def test_extra_asks_do_not_count_for_the_evenness_of_the_plan():
+    for plan in (PromptPlan(count=8), PromptPlan(count=8, extra=(TROLLS.model_copy(update={"count": 30}),))):
+        made = stages.build("generate", GenerateConfig(plan=plan), {})
+        used = store.connect().execute("select sum(uses) from plan_coverage where axis = 'verb'").fetchall()
+        assert used == [(8,)]
+        assert made.facts["plan_coverage"]["verb"]["worst_ratio"] == pytest.approx(300 / 8, rel=0.1)
+    asked = store.connect().execute("select extra, about, count(*) from plan group by all order by all").fetchall()
+    assert asked == [(False, "", 8), (True, "a boy and a troll", 30)]

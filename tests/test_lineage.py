@@ -10,6 +10,7 @@ from lib.text.tokenizer import Tokenizer
 SMALL = {
     "generate": {"plan": {"count": 120}, "part_rows": 50, "mischief": {"near_copies": 0.2}},
     "clean": {"min_words": 95},
+    "split": {"on_contamination": "drop"},
     "tokenizer": {"vocab_size": 512},
     "pretrain": {"steps": 12, "precision": "bf16", "eval_every": 5, "eval_stories": 6},
     "instruct": {"steps": 8, "precision": "bf16", "eval_every": 5, "eval_stories": 6},
@@ -58,7 +59,7 @@ def test_every_story_that_was_asked_for_has_its_prompt_and_ended_somewhere(made)
         assert bool(row["base_steps"]) <= (row["split"] == "train")
         assert row["base_bits_per_byte"] is None or row["split"] in ("val", "test")
     assert sum(row["aligned_bits_per_byte"] is not None for row in stories) == 2 + 6
-    assert {row["dropped_by"] for row in stories} == {"clean", "dedup", None}
+    assert {row["dropped_by"] for row in stories} == {"clean", "dedup", "split", None}
 
 
 def test_the_span_of_every_story_decodes_to_its_text(made):

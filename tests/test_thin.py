@@ -39,7 +39,7 @@ def test_a_thin_word_becomes_covered():
     assert after.label == "covered"
     asked = store.connect().execute("select count(*) from requests where status = 'ok'").fetchall()
     assert asked == [(plan.total,)], "what was answered is not asked for again"
-    assert made["raw"].manifest["rows"] == plan.total
+    assert made["raw"].manifest["counts"]["rows_out"] == plan.total
 
 
 def test_a_plan_that_grows_takes_its_extras_along():
