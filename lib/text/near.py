@@ -74,8 +74,9 @@ class Comparison:
             rows = np.arange(self._added, self._added + len(some.counts))
             self._added += len(rows)
             self._sizes[rows], self._digests[rows] = some.counts, some.digests
-            owners = np.repeat(rows.astype(np.uint64), some.counts)
-            self._keys.add((some.hashes >> bits << bits) | owners)
+            keys = (some.hashes >> bits) << bits
+            keys |= np.repeat(rows.astype(np.uint64), some.counts)
+            self._keys.add(keys)
 
     def verdicts(self, order: np.ndarray | None = None) -> Verdicts:
         """A text goes with the most similar one that stands before it in `order` and is kept; the first of equals."""
