@@ -17,7 +17,7 @@ from lib.text.numbers import Numbers
 
 TOKEN_BITS = 32
 SKETCH_BITS = 256
-PAYS = 0.01  # another round when the last one took this share of the texts
+PAYS = 0.05  # another round when the last one took this share of the texts
 
 
 @dataclass
