@@ -14,7 +14,7 @@ With `embedding`, the same rule once more among the stories kept so far, by the 
 `embedding`). A story whose kept one goes in this way follows it: `kept_id` is always a story that is kept, `similarity`
 what the story itself was judged by.
 
-Texts and rows stream part by part; what is compared stands in files of the draft above 20,000 stories (4 KB a story,
+Texts and rows stream part by part; what is compared stands in files of the draft above 10,000 stories (4 KB a story,
 gone at the end). Memory grows by 0.5 KB a story: 270 MB for 100,000 stories of 200 words, 1.2 GB for 2,000,000.
 """
 
