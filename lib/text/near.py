@@ -93,7 +93,8 @@ class Comparison:
 
     def _pairs(self, order: np.ndarray, drop: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         assert self._added == len(self._sizes), f"{self._added:,} of {len(self._sizes):,} texts were added"
-        with closing(Numbers(Path(self._scratch.name), "by-text", self._limit)) as by_text:
+        # Half the limit: what is held by shingle is in memory at the same time.
+        with closing(Numbers(Path(self._scratch.name), "by-text", self._limit // 2)) as by_text:
             sets = shared_sets(self._keys, by_text, self._sizes, order, self.jaccard)
         for rows, others, similarity in _Join(sets, self.jaccard, drop).blocks():
             yield sets.texts[rows], sets.texts[others], similarity

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-LIMIT = 1 << 21  # numbers in memory: 16 MB, which the processor caches; the shingles of 10,000 stories
+LIMIT = 1 << 22  # numbers in memory: 32 MB, the shingles of 20,000 stories
 FILES = 64  # with 2 million stories some 50 MB each
 PER_PIECE = 1 << 18  # 2 MB: what follows the sort runs in the processor's cache
 
