@@ -43,7 +43,8 @@ def assert_alike(texts: list[str], length: int) -> None:
 
 ODD = [
     "", " ", "...", "a", "A b", "Don't stop!", "dont stop", "well-known\tfact", "one_two", "x\x00y z", "\x1fa\x1fb",
-    "seventeenletters eightlet ninelette " + "long" * 50, "Zoë's café, cafe\u0301 naïve", "ΣΑΣ ΣΑΣ.", "İstanbul ß ẞ",
+    "seventeenletters eightlet ninelette " + "long" * 50 + "x", "long" * 50 + "y",
+    "Zoë's café, cafe\u0301 naïve", "ΣΑΣ ΣΑΣ.", "İstanbul ß ẞ",
     "你好 世界", "a\u00a0b\u2003c\u0085d", "\u201cHi,\u201d she said\u2014twice", "½ x² ٣ \U0001f600 smile",
     "\u00ff\u00fe",
 ]  # fmt: skip

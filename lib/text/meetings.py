@@ -39,7 +39,7 @@ class Lists:
             np.add.at(room, slots + 1, np.uint32(1))
         self._starts = np.cumsum(room, out=room)
         self._ends = self._starts[:-1].copy()
-        self._rows, self._positions = np.empty(total, np.uint32), np.empty(total, np.uint8)
+        self._held = np.empty(total, np.uint32)  # row << 8 | position, so that looking one up is one miss of the cache
 
     def meetings(self, start: int, stop: int) -> tuple[int, np.ndarray, np.ndarray]:
         """Enter rows from `start` to `stop`, or fewer where they meet too many; (that stop, rows, whom they met)."""
@@ -57,11 +57,12 @@ class Lists:
     def _could_be_near(self, entries: Entries, firsts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pairs of each entry with those in its list, from places `firsts` on, by what stands behind the token."""
         _, rows, positions = entries
-        at = ranges(firsts, counts)
-        others = self._rows[at]
-        fits = self._spare[others] - self._positions[at] >= np.repeat(self._half[rows], counts)
-        fits &= np.repeat(self._spare[rows] - positions, counts) >= self._half[others]
-        return np.repeat(rows, counts)[fits], others[fits].astype(np.int64)
+        held = self._held[ranges(firsts, counts)]
+        others = held >> 8
+        fits = self._spare[others] - (held & 255) >= np.repeat(self._half[rows], counts)
+        others, entry = others[fits].astype(np.int64), np.repeat(np.arange(len(rows)), counts)[fits]
+        fits = (self._spare[rows] - positions)[entry] >= self._half[others]
+        return rows[entry[fits]], others[fits]
 
     def remove(self, start: int, stop: int, gone: np.ndarray) -> None:
         """Of the rows entered last, those that are gone meet nobody any more. Where they are many, they leave room."""
@@ -91,5 +92,6 @@ class Lists:
         return places
 
     def _enter(self, entries: Entries, places: np.ndarray) -> None:
-        slots, self._rows[places], self._positions[places] = entries
+        slots, rows, positions = entries
+        self._held[places] = (rows << 8) | positions
         np.add.at(self._ends, slots, np.uint32(1))

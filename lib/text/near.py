@@ -8,8 +8,8 @@ equal hashes of 43 bits (2 million texts) or more: for 250,000 near pairs a chan
 How: (1) lib/text/sharing.py drops what cannot have a near duplicate. (2) With the rarest shingles first, two texts near
 each other meet in their prefixes, the first n - ceil(j n) + 1 of n (Bayardo et al., "Scaling up all pairs similarity
 search", 2007): only those are looked up, so phrases which every text has cost nothing. (3) Of two texts that met, the
-sketches (a bit per 512th of the tokens) must not differ in more bits than near texts' sets differ in tokens ("bitmap
-filter", Sandes et al. 2020): 16 numbers instead of 400 tell of nearly all that they are not near. (4) Pairs that are
+sketches (a bit per 256th of the tokens) must not differ in more bits than near texts' sets differ in tokens ("bitmap
+filter", Sandes et al. 2020): 8 numbers instead of 400 tell of nearly all that they are not near. (4) Pairs that are
 left are counted in full. No step can lose a pair; only (4) says yes.
 
 Texts are compared block by block, in order. Whoever has a near text kept before it is not looked up any more, so that
@@ -45,7 +45,7 @@ class Verdicts(NamedTuple):
 
 
 class Comparison:
-    """Add `num_texts` texts, then ask for the verdicts. A context: its files, if it needs any, go when it ends."""
+    """Add `num_texts` texts, then ask once for the verdicts. A context: its files, if it needs any, go when it ends."""
 
     def __init__(
         self, num_texts: int, jaccard: float = 0.8, shingle: int = 5, folder: Path | None = None, _limit: int = LIMIT
@@ -74,8 +74,9 @@ class Comparison:
             rows = np.arange(self._added, self._added + len(some.counts))
             self._added += len(rows)
             self._sizes[rows], self._digests[rows] = some.counts, some.digests
-            owners = np.repeat(rows.astype(np.uint64), some.counts)
-            self._keys.add((some.hashes >> bits << bits) | owners)
+            keys = (some.hashes >> bits) << bits
+            keys |= np.repeat(rows.astype(np.uint64), some.counts)
+            self._keys.add(keys)
 
     def verdicts(self, order: np.ndarray | None = None) -> Verdicts:
         """A text goes with the most similar one that stands before it in `order` and is kept; the first of equals."""
@@ -92,7 +93,8 @@ class Comparison:
 
     def _pairs(self, order: np.ndarray, drop: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         assert self._added == len(self._sizes), f"{self._added:,} of {len(self._sizes):,} texts were added"
-        with closing(Numbers(Path(self._scratch.name), "by-text", self._limit)) as by_text:
+        # Half the limit: what is held by shingle is in memory at the same time.
+        with closing(Numbers(Path(self._scratch.name), "by-text", self._limit // 2)) as by_text:
             sets = shared_sets(self._keys, by_text, self._sizes, order, self.jaccard)
         for rows, others, similarity in _Join(sets, self.jaccard, drop).blocks():
             yield sets.texts[rows], sets.texts[others], similarity

@@ -58,8 +58,9 @@ class Numbers:
             self._files[n].truncate()
             self._files[n].write(values.data)
             self._in_order.add(n)
-        else:
-            self._pieces[n] = values
+        else:  # in place: a page of memory touched for the first time costs more than sorting what it holds
+            self._pieces[n] = self._pieces[n][: len(values)]
+            self._pieces[n][:] = values
 
     def close(self) -> None:
         """No more numbers, and none left."""

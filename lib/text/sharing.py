@@ -16,8 +16,8 @@ import numpy as np
 from lib.text.numbers import Numbers
 
 TOKEN_BITS = 32
-SKETCH_BITS = 512  # a cache line; see `differences` in near.py
-PAYS = 0.01  # another round when the last one took this share of the texts
+SKETCH_BITS = 256
+PAYS = 0.05  # another round when the last one took this share of the texts
 
 
 @dataclass
@@ -73,8 +73,9 @@ def _pruned(keys: Numbers, sizes: np.ndarray, jaccard: float) -> np.ndarray:
                 piece = piece[stays[_rows(piece, bits)]]
             else:
                 again = np.flatnonzero(piece[1:] == piece[:-1])
-                np.subtract.at(sizes, _rows(piece[again], bits), 1)
-                piece = np.delete(piece, again)
+                if len(again):
+                    np.subtract.at(sizes, _rows(piece[again], bits), 1)
+                    piece = np.delete(piece, again)
             piece = piece[_met_twice(piece >> bits)]
             keys.put(n, piece)
             left += np.bincount(_rows(piece, bits), minlength=len(sizes))
@@ -122,15 +123,16 @@ def _held(by_text: Numbers, rows: int, rank_bits: int) -> tuple[np.ndarray | Pat
     held: list[np.ndarray] = []
     sketches = np.zeros((rows, SKETCH_BITS // 64), np.uint64)
     for _, piece in by_text.pieces():
-        tokens = (piece & np.uint64((1 << TOKEN_BITS) - 1)).astype(np.uint32)
+        tokens = piece.astype(np.uint32)  # the low 32 bits
         if by_text.spilled:
             with by_text.folder.joinpath("tokens").open("ab") as out:
                 tokens.tofile(out)
         else:
             held.append(tokens)
-        ranks = (piece >> np.uint64(64 - rank_bits)).astype(np.int64)
-        first, last = ranks[0], ranks[-1] + 1
-        bits = (ranks - first) * SKETCH_BITS + (tokens % SKETCH_BITS)
-        odd = np.bincount(bits, minlength=(last - first) * SKETCH_BITS).astype(np.uint8) & 1
-        sketches[first:last] = np.packbits(odd).view(np.uint64).reshape(last - first, -1)
+        first, last = (int(piece[at]) >> (64 - rank_bits) for at in (0, -1))
+        rows = last - first + 1
+        bits = ((piece >> np.uint64(64 - rank_bits)) - np.uint64(first)) * np.uint64(SKETCH_BITS)
+        bits += tokens % np.uint32(SKETCH_BITS)
+        odd = np.bincount(bits.view(np.int64), minlength=rows * SKETCH_BITS).astype(np.uint8)
+        sketches[first : last + 1] = np.packbits(odd & 1).view(np.uint64).reshape(rows, -1)
     return by_text.folder / "tokens" if by_text.spilled else np.concatenate([np.empty(0, np.uint32), *held]), sketches

@@ -14,6 +14,7 @@ there are few).
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 BASE = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, odd: multiplying by it loses nothing
-INVERSE = np.uint64(pow(BASE, -1, 1 << 64))
+INVERSE = pow(BASE, -1, 1 << 64)
 BYTES_AT_ONCE = 1 << 20  # the numbers of a megabyte of text stay in the processor's cache
 NOT_IN_WORDS = re.compile(r"[^\w\s]+|_")
 
@@ -34,6 +35,7 @@ PLAIN = bytes.maketrans(
     bytes([*WORD_BYTES, *BLANKS, *END_MARK]),
     bytes([*(ord(chr(c).lower()) for c in WORD_BYTES), *(BLANK for _ in BLANKS), TEXT_END]),
 )
+TYPOGRAPHY = "\u201c\u201d\u2018\u2019\u2013\u2014\u2026"  # quotes, dashes, dots: what most texts beyond ASCII have
 FIRST_BYTES = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 
 
@@ -70,6 +72,8 @@ def _only_words(texts: pa.Array) -> bytes:
     """Words with blanks between them, a mark behind each text; blanks before and, for reads past a word, behind all."""
     texts = pc.fill_null(texts, "").cast(pa.large_string())
     if not pc.all(pc.string_is_ascii(texts)).as_py():
+        for mark in TYPOGRAPHY:
+            texts = pc.replace_substring(texts, mark, "")
         foreign = pc.invert(pc.string_is_ascii(texts))
         plain = [NOT_IN_WORDS.sub("", text.lower()).split() for text in texts.filter(foreign).to_pylist()]
         texts = pc.replace_with_mask(texts, foreign, pa.array([" ".join(words) for words in plain], pa.large_string()))
@@ -115,11 +119,22 @@ def _rolled(words: np.ndarray, bounds: np.ndarray, length: int) -> tuple[np.ndar
 
 
 def _digests(words: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """A polynomial in BASE over each text's words: two running products, no step per text."""
-    powers = np.cumprod(np.full(len(words), BASE, np.uint64))
-    back = np.concatenate([[np.uint64(1)], np.cumprod(np.full(len(words), INVERSE))])
-    sums = np.concatenate([[np.uint64(0)], np.cumsum(words * powers)])
-    return (sums[bounds[1:]] - sums[bounds[:-1]]) * back[bounds[:-1]]
+    """A polynomial in BASE over each text's words, from sums over all of them: no step per text."""
+    sums = np.concatenate([[np.uint64(0)], np.cumsum(words * _powers(BASE, len(words)))])
+    return (sums[bounds[1:]] - sums[bounds[:-1]]) * _powers(INVERSE, len(words) + 1)[bounds[:-1]]
+
+
+def _powers(base: int, count: int) -> np.ndarray:
+    """1, base, base squared, … modulo 2**64."""
+    room = 1 << 18 if count <= 1 << 18 else 1 << count.bit_length()
+    return _all_powers(base, room)[:count]
+
+
+@lru_cache(maxsize=4)
+def _all_powers(base: int, count: int) -> np.ndarray:
+    powers = np.full(count, base, np.uint64)
+    powers[0] = 1
+    return np.cumprod(powers)
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
