@@ -67,7 +67,10 @@ def laptop() -> Chain:
     # Small batches, Muon and a start that copies: 0.26 bits per byte where AdamW at llama2.c's settings stood at 0.65.
     fast = {"batch_size": 8, "optimizer": "muon", "eval_every": 85, "eval_stories": 100}
     return Chain(
-        generate=GenerateConfig(plan=PromptPlan(count=10_000), part_rows=1000, mischief=HICCUPS),
+        # Parts of 1 % of the corpus: a night that adds 1 % then makes at most 2 % of the rows anew.
+        generate=GenerateConfig(plan=PromptPlan(count=10_000), part_rows=100, mischief=HICCUPS),
+        # The planted near copies lie around Jaccard 0.8; some stay below it, on both sides of the split.
+        split=SplitConfig(on_contamination="drop"),
         pretrain=PretrainConfig(steps=300, lr=0.009, max_length=384, copying=0.5, **fast),
         instruct=InstructConfig(steps=190, lr=0.003, **fast),
         align=AlignConfig(concept="good friends", lr=3e-4, kl_coef=0.003, updates=12, eval_every=6, heldout_prompts=48),
