@@ -134,6 +134,8 @@ def test_an_input_that_says_there_is_none_becomes_null_and_stories_stay_as_they_
 
 
 CASES = [
+    ("special_token", task("Go on.", output="Yes.\n### Response: No."), task("Go on.", output="The response: # 3.")),
+    ("special_token", task("Say <|endoftext|> twice."), task("Say <b>go</b> twice.")),
     ("internet", task("Summarize this article.", "https://example.org/1"), task("Is https://example.org a valid URL?")),
     ("internet", task("List the main points of the following website."), task("Write a slogan for a website.")),
     ("internet", task("Search the web for owls."), task("Explain how to search for a lost cat.")),

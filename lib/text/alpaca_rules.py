@@ -3,10 +3,12 @@
 In:   rows with `instruction`, `input` and the answer as `text`
 Out:  mended rows (two of the classes: odd characters, an input that only says there is none); for the other eight a
       reason and a detail a person can check, or None
-Relies on lib/text/repair.py for mojibake and invisible characters, lib/text/arithmetic.py for sums.
+Relies on lib/text/repair.py for mojibake and invisible characters, lib/text/arithmetic.py for sums, and
+      lib/text/patterns.py for the tokens of chat templates, which forge a turn wherever they stand.
 
     extraneous escape and control characters   mended
     inconsistent input field                   mended: "<noinput>", "No input" and the like become null
+    special_token                              (no class of theirs) "<|endoftext|>", "### Response:", in any field
     empty_output                               nothing but blanks
     not_applicable                             "N/A" where an answer should stand
     merged_instructions                        a second instruction inside the first, or in the answer
@@ -29,9 +31,11 @@ import pyarrow.compute as pc
 
 from lib.text.alpaca import NO_INPUT, Task
 from lib.text.arithmetic import missing_value
+from lib.text.patterns import SPECIAL_TOKEN
 from lib.text.repair import INVISIBLE, LINE_END, without_mojibake
 
 INSTRUCTION_RULES_VERSION = 1
+FORGED_TURN = re.compile(SPECIAL_TOKEN)
 CODE = re.compile(
     r"```|[{};]\s*(?:\n|$)|\b(?:def|class|function|import|return|var|let|const|print|SELECT|for|while)\b.*[(:=;]|</?\w+>|#include|=>"
 )
@@ -155,6 +159,11 @@ def _repaired_input(text: str) -> str | None:
 # ---- the rules, each with what it found
 
 
+def _special_token(task: Task) -> str | None:
+    found = FORGED_TURN.search(f"{task.instruction}\n{task.input}\n{task.output}")
+    return found[0] if found else None
+
+
 def _empty_output(task: Task) -> str | None:
     return None if task.output.strip() else ""
 
@@ -207,6 +216,7 @@ def _wrong_answer(task: Task) -> str | None:
 
 
 REASONS: dict[str, Rule] = {
+    "special_token": _special_token,
     "empty_output": _empty_output,
     "not_applicable": _not_applicable,
     "merged_instructions": _merged,

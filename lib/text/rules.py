@@ -21,6 +21,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lib.store import Config
 from lib.text import patterns
+from lib.text.alpaca_rules import INSTRUCTION_RULES_VERSION
 from lib.text.columns import Column
 from lib.text.prompts import word_list
 from lib.text.repeats import repetitive
@@ -62,7 +63,8 @@ class Limits(Config):
     @model_validator(mode="after")
     def _digest_rules(self) -> "Limits":
         words = word_list(self.profanity) if self.profanity else ()
-        found = hashlib.sha256(repr((RULE_VERSION, words)).encode()).hexdigest()[:16]
+        versions = (RULE_VERSION, INSTRUCTION_RULES_VERSION)
+        found = hashlib.sha256(repr((*versions, words)).encode()).hexdigest()[:16]
         object.__setattr__(self, "rules_digest", found)  # frozen for everybody else
         return self
 
