@@ -11,7 +11,7 @@ from tests import runs
 
 pytestmark = pytest.mark.shell
 HOUSE = Path(__file__).parent.parent
-COMMANDS = ["run", "plan", "sql", "sample", "chat", "coverage", "report", "export", "serve", "ui", "down"]
+COMMANDS = ["run", "generate", "plan", "sql", "sample", "chat", "coverage", "report", "export", "serve", "ui", "down"]
 
 
 def storymill(*words: str, cwd: Path = HOUSE) -> subprocess.CompletedProcess[str]:

@@ -91,3 +91,26 @@ def test_a_budget_that_is_used_up_ends_the_run_cancelled_with_exit_code_3(prefec
     assert flow_run["state"]["type"] == "CANCELLED" and "stopped for the budget" in flow_run["state"]["message"]
     task_runs = runs.api(prefect_home, "/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run["id"]]}}})
     assert [(each["state"]["type"], each["run_count"]) for each in task_runs] == [("CANCELLED", 1)]
+
+
+def test_a_flow_with_a_teacher_that_errs_in_every_way_ends_with_every_story_and_an_exact_bill(
+    prefect_home, tmp_path, monkeypatch
+):
+    from lib.text.storyteller import running
+    from tests.economy import EVERY_KIND, PRICES, SPENT, UNKNOWN, ledger, stats
+
+    monkeypatch.setenv("STORYMILL_DATA", str(tmp_path))
+    with running(EVERY_KIND) as base_url:
+        given = {"base_url": base_url, "budget": 1.0, "reasks": 9, "tries": 12, "backoff": 0.01, "deadline": 3.0}
+        given |= {"concurrency": 64, "plan.count": 300} | PRICES
+        flags = [word for name, value in given.items() for word in (f"--generate.{name}", str(value))]
+        made = runs.storymill("generate", "--preset", "smoke", *flags, home=prefect_home, data=tmp_path)
+        assert made.returncode == 0, made.stdout + made.stderr
+        seen = stats(base_url)
+    assert ledger("select count(*) from raw") == ledger("select count(*) from plan where outcome = 'story'") == (300,)
+    assert seen["answered_again"] == 0
+    assert ledger("select count(*), count(distinct request_id) from requests") == (seen["requests"], 300)
+    known = [bill for kind, bill in seen["bill"]["live"].items() if kind not in UNKNOWN]
+    tokens = tuple(sum(bill[name] for bill in known) for name in ("prompt_tokens", "completion_tokens"))
+    assert ledger("select sum(tokens_in), sum(tokens_out) from requests") == tokens
+    assert ledger(SPENT)[0] <= 1_000_000

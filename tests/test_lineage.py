@@ -5,6 +5,7 @@ import pytest
 
 from flows import wiring
 from lib import presets, stages, store
+from lib.text.rules import RULE_VERSION
 from lib.text.tokenizer import Tokenizer
 
 SMALL = {
@@ -58,6 +59,7 @@ def test_every_story_that_was_asked_for_has_its_prompt_and_ended_somewhere(made)
         assert (row["length"] is None) == (row["split"] is None)
         assert bool(row["base_steps"]) <= (row["split"] == "train")
         assert row["base_bits_per_byte"] is None or row["split"] in ("val", "test")
+        assert row["rule_version"] == RULE_VERSION
     assert sum(row["aligned_bits_per_byte"] is not None for row in stories) == 2 + 6
     assert {row["dropped_by"] for row in stories} == {"clean", "dedup", "split", None}
 

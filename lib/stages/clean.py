@@ -37,6 +37,7 @@ def clean(draft: Draft, config: CleanConfig, *, stories: Dataset) -> None:
         )
     columns = ["summary", "instruction"]
     without = sum(_num_without_summary(part.table(columns)) for part in stories.parts())  # part by part: memory is flat
+    draft.fact(rule_version=RULE_VERSION, instruction_rules_version=INSTRUCTION_RULES_VERSION)
     draft.count(summaries_made=without - _num_dropped_without(draft))
 
 

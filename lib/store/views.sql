@@ -165,6 +165,8 @@ left join tokenizer_spelling using (word);
 -- became of it, where its tokens lie, the training steps that saw it, its loss by model.
 create view lineage as
 select raw.story_id, raw.source, raw.model, raw.request_id, asked.prompt, asked.attempts, asked.cost_microdollars,
+       case when raw.instruction is null then judged.rule_version else judged.instruction_rules_version end
+           as rule_version,
        gone.stage as dropped_by, gone.reason as dropped_because, gone.detail as dropped_detail,
        stories.cluster_id, stories.cluster_size, stories.split,
        place.shard, place."offset", place.length,
@@ -174,11 +176,18 @@ from raw
 left join (
     -- of a request for several stories each bears its share
     select request_id, any_value(prompt) as prompt, count(*) as attempts,
-           sum(cost_microdollars) / greatest(any_value(stories), 1) as cost_microdollars
+           -- what nobody knows the price of counts with all that was reserved for it, as in the budget
+           sum(coalesce(cost_microdollars, reserved_microdollars)) / greatest(any_value(stories), 1)
+               as cost_microdollars
     from requests left join (select request_id, count(*) as stories from generate_plan group by request_id)
         using (request_id)
     group by request_id
 ) as asked using (request_id)
+left join (
+    select (facts->>'rule_version')::int as rule_version,
+           (facts->>'instruction_rules_version')::int as instruction_rules_version
+    from manifests where stage = 'clean' and shown
+) as judged on true
 left join (select * from drops where stage <> 'tokens') as gone using (story_id)
 left join stories using (story_id)
 left join (select * from tokens where layout = 'pretrain') as place using (story_id)
