@@ -61,7 +61,7 @@ def test_wrapped_and_slightly_wrong_answers_are_read(content, story, summary):
         ('{"story": "S", "summary": "a story about"}', "bad_summary"),
         ('{"story": "S", "summary": "The boy told a story about x"}', "bad_summary"),
         ('{"text": "S"}', "bad_summary"),
-        ("Sorry, I cannot.\nA story about cats?", "unreadable"),
+        ("Sorry, I cannot.\nA story about cats?", "refusal"),
         ("Story: S. I did not get to the end", "unreadable"),
         ("Once there was a story time.\nSummary: none", "unreadable"),
         ('{"story": "S\\u0000", "summary": "a story about x"}', "bad_characters"),
@@ -215,3 +215,9 @@ def test_the_answer_format_is_strict_all_the_way_down(count):
     for each in objects:
         assert each["additionalProperties"] is False and each["required"] == list(each["properties"])
     assert set(objects[-1]["properties"]) == {"story", "summary"}
+
+
+def test_a_refusal_in_plain_text_is_called_one():
+    declined = "I'm sorry, but I can't help with that.\n"
+    assert [held.reason for held in replies.read(declined, 2)] == ["refusal", "refusal"]
+    assert replies.read("I am sorry to say the hen slept.")[0].reason == "unreadable"

@@ -37,12 +37,14 @@ TEMPLATE = (
     r"|\b(?i:only uses? very simple words|the story should (?:use|have|include|contain|be)|year old child would)\b"
 )
 
-REFUSAL = (  # an assistant speaks, at the start and without quotes: the people of a story may be sorry
+DECLINED = (  # an assistant speaks, at the start and without quotes: the people of a story may be sorry
     r"\A(?:I(?:'m| am) (?:really |so |very )?sorry|Sorry|I apologi[sz]e|Unfortunately)[,.]? (?:but )?I"
     r"(?: can(?:no|')t| am unable|'m unable| am not able|'m not able| won't| will not)\b"
     r"|\AI (?:can(?:no|')t|am unable to|am not able to|won't) (?:assist|help (?:you )?with|fulfil|provide|generate"
     r"|comply|continue with|(?:create|write) (?:a|the|this|that)\b)"
-    r"|\b[Aa]s an? (?:AI|artificial intelligence|large language|language model)\b"
+)
+REFUSAL = (
+    DECLINED + r"|\b[Aa]s an? (?:AI|artificial intelligence|large language|language model)\b"
     r"|\bI(?:'m| am) (?:just )?an? (?:AI|language) (?:model|assistant)"
     r"|\A(?:Sure|Certainly|Of course|Absolutely|Okay|OK)[,!.]? (?:[Hh]ere(?:'s| is)|I'd be|I would be|I can|I'll write)"
     r"|\AHere(?:'s| is) (?:a|an|the|your|my) (?:[\w-]+ ){0,4}(?:story|tale)\b"

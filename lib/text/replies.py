@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from lib.text.ledger import READABLE, Answer
+from lib.text.patterns import DECLINED
 from lib.text.reading import Found, stories_in
 
 OPENING = "a story about "
@@ -42,6 +43,7 @@ SENTENCE = re.compile(  # one sentence: a name, or two, or somebody named so; th
     rf"|An? (?:[a-z-]+ ){{1,3}}(?:named|called) {_NAME} (?:[a-z]+[a-rt-z]s|is|was|has|goes|went|found|lost))"
     r"\b[^.!?]*[.!?]?"
 )
+DECLINES = re.compile(DECLINED)
 BANNED = re.compile("[\x00\ud800-\udfff]")  # NUL and lone surrogates: Parquet and SentencePiece both refuse them
 
 
@@ -109,8 +111,8 @@ def read(content: str, count: int = 1, *, whole: bool = True) -> list[Reply | Fa
     """The story for each of `count` asks. Never raises: whatever a teacher writes is a Reply or a Fault."""
     found = stories_in(content, count, whole=whole)
     if not found:
-        unreadable = _banned(content) or Fault("unreadable", f"found no story in {content[:80]!r}")
-        return [unreadable] * count
+        reason = "refusal" if DECLINES.search(content.strip()) else "unreadable"
+        return [_banned(content) or Fault(reason, f"found no story in {content[:80]!r}")] * count
     missing = Fault("missing", f"found {len(found)} stories that can be read, expected {count}")
     return [_judged(each) for each in found] + [missing] * (count - len(found))
 
