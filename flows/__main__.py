@@ -21,96 +21,45 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says that the same command goes on
 )
 Overrides = presets.overrides_of(presets.Chain, presets.laptop())
-Preset = Literal["laptop", "smoke"]
 Changes = Annotated[Overrides | None, Parameter(name="*", group="Settings of each stage (laptop's in brackets)")]
+Source = Annotated[presets.Source, Parameter(name="*")]
+More = Annotated[int | None, Parameter(validator=validators.Number(gte=0))]
+ASIS = presets.Source()
 Model = Literal["aligned", "instruct", "base"]
-
-
-def chosen(
-    preset: Preset,
-    changes: Overrides | None,
-    stories: str | None = None,
-    heldout: str | None = None,
-    teacher: str | None = None,
-    base_url: str | None = None,
-    model: str | None = None,
-) -> presets.Chain:
-    """The preset with what the user changes of it."""
-    given = changes.model_dump(exclude_unset=True) if changes else {}
-    source = {"path": stories, "heldout": heldout}
-    asked = {"teacher": teacher, "base_url": base_url, "model": model}
-    for stage, short in (("ingest", source), ("generate", asked)):
-        if short := {key: value for key, value in short.items() if value is not None}:
-            given[stage] = given.get(stage, {}) | short
-    if "selfinstruct" in given:
-        given["selfinstruct"] = {key: value for key, value in asked.items() if value is not None} | given[
-            "selfinstruct"
-        ]
-    if given.get("generate", {}).get("teacher") == "openai":
-        given["generate"].setdefault("mischief", None)  # the presets tell only the built-in storyteller to misbehave
-    return presets.with_overrides(presets.PRESETS[preset](), given)
 
 
 @app.command
 def run(
     *,
-    preset: Preset = "laptop",
-    stories: str | None = None,
-    heldout: str | None = None,
-    teacher: Literal["storyteller", "openai"] | None = None,
-    base_url: str | None = None,
-    model: str | None = None,
-    more: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None,
+    source: Source = ASIS,
+    more: More = None,
     changes: Changes = None,
 ) -> None:
     """Run the whole chain; what is finished already comes from the cache.
 
     Parameters
     ----------
-    preset
-        The configuration to start from.
-    stories
-        Your own stories instead of the teacher's: FILE.jsonl, .txt, .parquet or hf:DATASET.
-    heldout
-        Text that is only measured on, never trained on.
-    teacher
-        Who writes the stories: the built-in grammar, or an OpenAI-compatible service (key in OPENAI_API_KEY).
-    base_url
-        The service's address.
-    model
-        The service's model.
     more
         Stories to add to those this plan has made so far.
     """
     from flows import session
 
-    session.run(chosen(preset, changes, stories, heldout, teacher, base_url, model), more)
+    session.run(presets.chosen(source, changes), more)
 
 
 @app.command
 def generate(
     *,
-    preset: Preset = "laptop",
-    teacher: Literal["storyteller", "openai"] | None = None,
-    base_url: str | None = None,
-    model: str | None = None,
-    more: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None,
+    source: Source = ASIS,
+    more: More = None,
     thin: str | None = None,
     count: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     changes: Changes = None,
 ) -> None:
-    """Make stories and nothing else: ask the teacher, clean, drop duplicates, split.
+    """Make (or read) stories and nothing else: ask the teacher, clean, drop duplicates, split.
 
     Parameters
     ----------
-    preset
-        The configuration to start from.
-    teacher
-        Who writes the stories, as in `run`.
-    base_url
-        The service's address.
-    model
-        The service's model.
     more
         Stories to add to those this plan has made so far.
     thin
@@ -127,7 +76,7 @@ def generate(
         )
     if thin is None and count is not None:
         raise UserError("found --count without --thin; how many stories a plan asks for is --generate.plan.count")
-    config = chosen(preset, changes, teacher=teacher, base_url=base_url, model=model)
+    config = presets.chosen(source, changes)
     if thin is not None:
         session.generate_thin(config, thin, count)
     else:
@@ -137,12 +86,7 @@ def generate(
 @app.command
 def plan(
     *,
-    preset: Preset = "laptop",
-    stories: str | None = None,
-    heldout: str | None = None,
-    teacher: Literal["storyteller", "openai"] | None = None,
-    base_url: str | None = None,
-    model: str | None = None,
+    source: Source = ASIS,
     pilot: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     changes: Changes = None,
 ) -> None:
@@ -157,7 +101,7 @@ def plan(
     from lib.web.plan import Plan
 
     found = Plan()
-    wiring.everything(chosen(preset, changes, stories, heldout, teacher, base_url, model), found.do)
+    wiring.everything(presets.chosen(source, changes), found.do)
     tables.show(["stage", "a run would", "why"], [(line.stage, line.what, line.why) for line in found.lines], "table")
     if config := found.unmade.get("generate"):
         if pilot:

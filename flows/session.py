@@ -19,9 +19,7 @@ POOL = "storymill"
 def run(config: Chain, more: int | None = None) -> None:
     """The whole chain on a local server; then what came of it."""
     started = time.monotonic()
-    if config.ingest:
-        stages.external("ingest", config.ingest)  # a missing file is said before anything is started
-    page = start()
+    page = start(config)
     from flows.nightly import nightly  # Prefect reads its settings on import: after the server is known
     from lib.web import terminal
 
@@ -30,8 +28,8 @@ def run(config: Chain, more: int | None = None) -> None:
 
 
 def generate(config: Chain, more: int | None = None) -> None:
-    """The stories alone: asked for, cleaned, without duplicates, split."""
-    start()
+    """The stories alone: asked for or read, cleaned, without duplicates, split."""
+    start(config)
     made = _stories(config, more)
     from lib.web import terminal
 
@@ -45,7 +43,7 @@ def generate_thin(config: Chain, question: str, count: int | None = None) -> Non
     if config.ingest:
         raise UserError("--thin asks a teacher for stories: leave out --stories")
     before = coverage.coverage(store.connect(), question)
-    start()
+    start(config)
     from flows.run import grown  # Prefect reads its settings on import
 
     so_far = grown(config, 0)
@@ -77,8 +75,10 @@ def _in_the_open(flow: Callable[..., Made], config: StoriesConfig, more: int | N
         raise Stopped(str(stop)) from None
 
 
-def start() -> str:
+def start(config: StoriesConfig) -> str:
     """A server that runs, and what Prefect prints of a flow in the house's form; the address of its page."""
+    if config.ingest:
+        stages.external("ingest", config.ingest)  # a missing file is said before anything is started
     page = server.ensure()
     os.environ.setdefault(
         "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT", "%(asctime)s  %(task_run_name)-15s %(message)s"

@@ -7,8 +7,9 @@
 The field of a stage has the stage's name; `natural` is the tokens stage again, in the layout of instructions.
 """
 
+from dataclasses import dataclass
 from types import UnionType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -119,6 +120,48 @@ def _narrow(chain: Chain, kind: type[Config]) -> Any:
 
 
 # ---- what a user changes of a preset
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the stories come from, in a few words.
+
+    Parameters
+    ----------
+    preset
+        The configuration to start from.
+    stories
+        Your own stories instead of the teacher's: FILE.jsonl, .json, .txt, .parquet or hf:DATASET.
+    heldout
+        Text that is only measured on, never trained on.
+    teacher
+        Who writes the stories: the built-in grammar, or an OpenAI-compatible service (key in OPENAI_API_KEY).
+    base_url
+        The service's address.
+    model
+        The service's model.
+    """
+
+    preset: Literal["laptop", "smoke"] = "laptop"
+    stories: str | None = None
+    heldout: str | None = None
+    teacher: Literal["storyteller", "openai"] | None = None
+    base_url: str | None = None
+    model: str | None = None
+
+
+def chosen(source: Source, changes: BaseModel | None) -> Chain:
+    """The preset with what the user changes of it; `changes` is an `overrides_of` Chain."""
+    given = changes.model_dump(exclude_unset=True) if changes else {}
+    read = {"path": source.stories, "heldout": source.heldout}
+    asked = {"teacher": source.teacher, "base_url": source.base_url, "model": source.model}
+    teachers = ("generate", "selfinstruct") if "selfinstruct" in given else ("generate",)
+    for stage, short in (("ingest", read), *((teacher, asked) for teacher in teachers)):
+        if short := {key: value for key, value in short.items() if value is not None}:
+            given[stage] = given.get(stage, {}) | short
+    if given.get("generate", {}).get("teacher") == "openai":
+        given["generate"].setdefault("mischief", None)  # the presets tell only the built-in storyteller to misbehave
+    return with_overrides(PRESETS[source.preset](), given)
 
 
 def with_overrides(config: Any, changes: dict[str, Any]) -> Any:

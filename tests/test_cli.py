@@ -82,9 +82,11 @@ def test_control_characters_in_a_story_do_not_reach_the_terminal():
 
 
 def test_the_preset_takes_changes_by_flag():
-    from flows.__main__ import Overrides, chosen
+    from flows.__main__ import Overrides
+    from lib.presets import Source, chosen
 
-    changed = chosen("smoke", Overrides.model_validate({"pretrain": {"steps": 3}}), stories="mine.txt")
+    changes = Overrides.model_validate({"pretrain": {"steps": 3}})
+    changed = chosen(Source(preset="smoke", stories="mine.txt"), changes)
     assert changed.pretrain.steps == 3
     assert changed.pretrain.d_model == 32
     assert changed.ingest.path == "mine.txt"
