@@ -3,7 +3,7 @@
 import pytest
 
 from lib import stages, store
-from lib.stages.generate import GenerateConfig, planned
+from lib.stages.generate import GenerateConfig, Planned
 from lib.text.extras import Extra, place
 from lib.text.prompts import PromptPlan, asks, groups, messages
 
@@ -12,7 +12,7 @@ YAKS = Extra(count=2, after=6, noun="yak", verb="cross")
 
 
 def ids(plan: PromptPlan) -> list[str]:
-    return [each.request.request_id for each in planned(GenerateConfig(plan=plan))]
+    return [each.request_id for each in Planned(GenerateConfig(plan=plan))]
 
 
 def test_an_extra_comes_after_what_was_there():

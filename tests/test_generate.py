@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from lib import store
 from lib.errors import TransientError, UserError
 from lib.stages import generate
-from lib.stages.generate import GenerateConfig, planned
+from lib.stages.generate import GenerateConfig, Planned
 from lib.text import prompts, replies
 from lib.text.storyteller import Mischief
 from tests.teacher import Answer, FakeTeacher, completion, failure, told
@@ -60,7 +60,7 @@ def test_stories_come_in_the_order_of_the_plan_with_what_was_asked():
     assert [(r["verb"], r["noun"], r["adjective"], tuple(r["features"])) for r in rows] == [
         (a.verb, a.noun, a.adjective, a.features) for a in plan
     ]
-    assert [row["request_id"] for row in rows] == [each.request.request_id for each in planned(config)]
+    assert [row["request_id"] for row in rows] == [each.request_id for each in Planned(config)]
     assert {(row["source"], row["model"], row["summary"]) for row in rows} == {
         ("openai:fake-1", "fake-1", "a story about Tim")
     }
@@ -233,12 +233,12 @@ def test_what_was_answered_is_never_asked_again_across_configs():
 def test_another_temperature_is_another_request():
     with FakeTeacher(lambda request, times: told(request)) as teacher:
         first, second = config_for(teacher), config_for(teacher, temperature=0.5)
-    assert not {r.request.request_id for r in planned(first)} & {r.request.request_id for r in planned(second)}
+    assert not {r.request_id for r in Planned(first)} & {r.request_id for r in Planned(second)}
 
 
 def test_where_the_teacher_is_and_what_it_costs_changes_no_name():
     first, second = config_for("http://a/v1"), config_for("http://b/v1", price_in=2.0, tries=9, concurrency=3)
-    assert [r.request.request_id for r in planned(first)] == [r.request.request_id for r in planned(second)]
+    assert [r.request_id for r in Planned(first)] == [r.request_id for r in Planned(second)]
     assert store.request_name(generate.STAGE, first, {}) == store.request_name(generate.STAGE, second, {})
 
 

@@ -19,6 +19,7 @@ from lib.text.prompts import (
     groups,
     messages,
     summed_up,
+    uses,
     word_list,
 )
 from lib.text.prompts.coverage import ROUNDS
@@ -53,18 +54,18 @@ def test_each_design_asks_for_its_own():
 def test_every_word_of_every_list_is_within_20_percent_of_its_share_once_a_plan_is_big_enough(design):
     plan = PromptPlan(design=design)
     asked = asks(plan, 0, 5000)
-    whole = summed_up(plan, coverage(plan, asked))
+    whole = summed_up(plan, coverage(plan, uses(asked)))
     assert {axis: each["within_20_percent"] for axis, each in whole.items()} == dict.fromkeys(whole, 1.0)
     assert all(0.8 <= each["worst_ratio"] <= 1.2 for each in whole.values())
     for axis, enough in ((axis, each["certain_from"]) for axis, each in whole.items() if axis != "feature"):
         for count in (enough, enough + 1, enough + enough // ROUNDS // 2, enough + enough // ROUNDS - 1):
-            told = summed_up(plan, coverage(plan, asked[:count]))[axis]
+            told = summed_up(plan, coverage(plan, uses(asked[:count])))[axis]
             assert told["within_20_percent"] == 1.0, (axis, count)
 
 
 def test_a_small_plan_says_which_words_it_leaves_out():
     plan = PromptPlan(count=40)
-    nouns = [cover for cover in coverage(plan, asks(plan)) if cover.axis == "noun"]
+    nouns = [cover for cover in coverage(plan, uses(asks(plan))) if cover.axis == "noun"]
     assert len(nouns) == len(word_list("nouns")) and sum(cover.uses for cover in nouns) == 40
     assert sum(cover.uses == 0 and not cover.fair for cover in nouns) == len(nouns) - 40
     told = summed_up(plan, nouns)["noun"]

@@ -5,11 +5,14 @@ Out:  one RAW row per ask that was answered with a story, in the plan's order; t
       and what the teacher wrote; `plan`, what was asked for, one row per ask; `axes`, every word that could have been;
       _record/asking.json on how this run went
 Relies on lib/text/teacher.py: what was answered is never asked again, whichever run or config asked it.
+
+First everything is asked for, then everything is written, each a window of requests at a time. What stays in memory of
+the whole plan is 31 bytes a request: its id 10, for equal ones to be told apart 8, its state 1, and its number among
+the missing ones up to 12.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -18,10 +21,11 @@ from pydantic import Field
 
 from lib.errors import UserError
 from lib.store import Draft, Stage, schemas
-from lib.text import ledger, prompts, replies
-from lib.text.teacher import Key, Names, Request, TeacherConfig, answered
+from lib.text import ledger, prompts, replies, standing
+from lib.text.teacher import Key, Names, Request, TeacherConfig, known, settle
 
 STAGE = Stage("generate", 2)
+ID_BYTES = 10  # of a request id, which is 20 hex digits
 
 
 class GenerateConfig(TeacherConfig):
@@ -35,26 +39,24 @@ class GenerateConfig(TeacherConfig):
     part_rows: int = Field(2000, ge=1, description="asks per part file")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The asks of one request, and the request that they become."""
-
-    asks: tuple[prompts.Ask, ...]
-    request: Request
-
-
 def generate(draft: Draft, config: GenerateConfig, *, api_key: Key | None = None) -> None:
     """Ask for what the ledger does not hold, then write the parts. `api_key` is called where the key is needed."""
-    asked = list(planned(config))
+    requests = Planned(config)
     fewer = partial(_fewer, stories_per_request=config.plan.stories_per_request)
-    past = answered(draft, config, [each.request for each in asked], api_key, fewer)
+    draft.write_json("_record/asking.json", settle(config, requests, draft.progress, api_key, fewer))
     per_part = max(config.part_rows // config.plan.stories_per_request, 1)
-    for number, start in enumerate(range(0, len(asked), per_part)):
-        _write_part(draft, config, number, asked[start : start + per_part], past)
-    _write_coverage(draft, config, asked)
+    window = max(standing.WINDOW // per_part, 1) * per_part
+    uses: prompts.Uses = Counter()
+    for start in range(0, len(requests), window):
+        asked = requests.asked(start, start + window)
+        past = known(request_id for request_id, _ in asked)
+        for first in range(0, len(asked), per_part):
+            _write_part(draft, config, (start + first) // per_part, asked[first : first + per_part], past)
+        uses += prompts.uses(ask for _, asks in asked for ask in asks if not ask.extra)
+    _write_coverage(draft, config, uses)
     if not draft.counts["rows_out"]:
         raise UserError(
-            f"{config.model} gave no story for {len(asked):,} requests ({dict(draft.drops)}); "
+            f"{config.model} gave no story for {len(requests):,} requests ({dict(draft.drops)}); "
             "`select status, error, raw from requests` shows what it wrote instead"
         )
 
@@ -62,14 +64,40 @@ def generate(draft: Draft, config: GenerateConfig, *, api_key: Key | None = None
 # ---- what to ask
 
 
-def planned(config: GenerateConfig) -> Iterator[Asked]:
-    """Every request of the plan, in order."""
-    names, settings = Names(config), cache(partial(_settings, config))
-    for group in prompts.groups(config.plan):
-        payload = settings(len(group)) | {"messages": prompts.messages(*group)}
-        read = partial(replies.fault_in, count=len(group))
-        settled = partial(_settled, reasks=config.reasks, count=len(group))
-        yield Asked(tuple(group), Request(names.name(payload), payload, read, settled))
+class Planned:
+    """Every request of the plan, in order. They are made when they are looked at; only their ids stay."""
+
+    def __init__(self, config: GenerateConfig) -> None:
+        self._config, self._names, self._ids = config, Names(config), bytearray()
+        self._settings = cache(partial(_settings, config))
+        self._reading = cache(partial(_reading, config.reasks))
+
+    def __len__(self) -> int:
+        return prompts.num_groups(self._config.plan)
+
+    def __iter__(self) -> Iterator[Request]:
+        for start in range(0, len(self), standing.WINDOW):
+            yield from self[start : start + standing.WINDOW]
+
+    def __getitem__(self, stretch: slice) -> list[Request]:
+        start, stop, _ = stretch.indices(len(self))
+        named = min(start, len(self._ids) // ID_BYTES)  # a name says how many were equal before it: none is left out
+        return list(self._made(named, stop))[start - named :]
+
+    def asked(self, start: int, stop: int) -> list[tuple[str, list[prompts.Ask]]]:
+        """The ids of these requests, and what each asks for. They have been looked at before."""
+        groups = prompts.groups(self._config.plan, start, stop)
+        return [(self._id(number), group) for number, group in enumerate(groups, start)]
+
+    def _made(self, start: int, stop: int) -> Iterator[Request]:
+        for number, group in enumerate(prompts.groups(self._config.plan, start, stop), start):
+            payload = self._settings(len(group)) | {"messages": prompts.messages(*group)}
+            if number * ID_BYTES == len(self._ids):
+                self._ids += bytes.fromhex(self._names.name(payload))
+            yield Request(self._id(number), payload, *self._reading(len(group)))
+
+    def _id(self, number: int) -> str:
+        return self._ids[number * ID_BYTES : (number + 1) * ID_BYTES].hex()
 
 
 def _settings(config: GenerateConfig, count: int) -> dict[str, Any]:
@@ -85,6 +113,11 @@ def _fewer(requests: int, *, stories_per_request: int) -> str:
     return f"lower --generate.plan.count to {requests * stories_per_request}"
 
 
+def _reading(reasks: int, count: int) -> tuple[Callable, Callable]:
+    """How the answers to a request for `count` stories are read: one of them, and all of them."""
+    return partial(replies.fault_in, count=count), partial(_settled, reasks=reasks, count=count)
+
+
 def _settled(answers: Sequence[ledger.Answer], *, reasks: int, count: int) -> bool:
     return replies.verdict(answers, reasks, count) is not None
 
@@ -93,15 +126,19 @@ def _settled(answers: Sequence[ledger.Answer], *, reasks: int, count: int) -> bo
 
 
 def _write_part(
-    draft: Draft, config: GenerateConfig, number: int, asked: list[Asked], past: dict[str, ledger.Past]
+    draft: Draft,
+    config: GenerateConfig,
+    number: int,
+    asked: list[tuple[str, list[prompts.Ask]]],
+    past: dict[str, ledger.Past],
 ) -> None:
     """What these requests asked for, the stories they brought, and beside them the answers that held none."""
     plan, rows, dropped = [], [], []
-    for each in asked:
-        counts = replies.verdict(past[each.request.request_id].answers, config.reasks, len(each.asks))
-        assert counts, f"{each.request.request_id} was never settled"
-        for story_no, (ask, (answer, held)) in enumerate(zip(each.asks, counts, strict=True), 1):
-            names = {"story_id": f"{each.request.request_id}.{story_no}", "request_id": each.request.request_id}
+    for request_id, asks in asked:
+        counts = replies.verdict(past[request_id].answers, config.reasks, len(asks))
+        assert counts, f"{request_id} was never settled"
+        for story_no, (ask, (answer, held)) in enumerate(zip(asks, counts, strict=True), 1):
+            names = {"story_id": f"{request_id}.{story_no}", "request_id": request_id}
             plan.append(names | {"story_no": story_no, "ask_no": ask.index} | _axes(ask))
             row = names | _axes(ask) | {"source": config.source, "model": answer.model}
             if isinstance(held, replies.Reply):
@@ -120,9 +157,9 @@ def _axes(ask: prompts.Ask) -> dict[str, Any]:
     return {**vars(ask), "features": list(ask.features)}
 
 
-def _write_coverage(draft: Draft, config: GenerateConfig, asked: list[Asked]) -> None:
+def _write_coverage(draft: Draft, config: GenerateConfig, uses: prompts.Uses) -> None:
     """Every word that the plan may ask for with its even share, so that unused ones are seen; and the sums as facts."""
-    covers = prompts.coverage(config.plan, [ask for each in asked for ask in each.asks if not ask.extra])
+    covers = prompts.coverage(config.plan, uses)
     axes = [{"axis": each.axis, "word": each.word, "expected_share": each.expected_share} for each in covers]
     draft.write_table("axes.parquet", pa.Table.from_pylist(axes, schema=schemas.TABLES["generate", "axes"]))
     draft.fact(plan_coverage=prompts.summed_up(config.plan, covers))

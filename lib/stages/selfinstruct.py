@@ -31,7 +31,7 @@ from lib.text.prompts.lists import WORDS
 from lib.text.replies import Fault
 from lib.text.rouge import Pool, words_of
 from lib.text.sources import file_digest
-from lib.text.teacher import Key, Names, Request, TeacherConfig, settle
+from lib.text.teacher import Key, Names, Request, TeacherConfig, known, settle
 
 STAGE = Stage("selfinstruct", 1)
 READ = (*ledger.READABLE, "truncated")  # a list that breaks off still has whole tasks before the break
@@ -71,8 +71,8 @@ def selfinstruct(draft: Draft, config: SelfinstructConfig, *, api_key: Key | Non
     while wanted := min(_missing(config, gathered), config.limit - len(asked)):
         batch = [next(requests) for _ in range(wanted)]
         asked += batch  # all of them each time: the budget is for all
-        past, record = settle(config, asked, draft.progress, api_key, _fewer)
-        rounds.append(record)
+        rounds.append(settle(config, asked, draft.progress, api_key, _fewer))
+        past = known(request.request_id for request in batch)
         for request in batch:
             gathered.add(request, past[request.request_id])
         done = min(len(gathered.rows), config.count)

@@ -9,8 +9,9 @@ did not come to within its day is not billed. Every batch is written down before
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lib.text.outcomes import FATAL, Attempt, classify
 from lib.text.pace import Clock
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000  # of one batch, as OpenAI has it
+MOST_FLYING = 4 * MOST_REQUESTS  # requests in batches at a time, at some 3 KB each: the next go when one has ended
 LINE_BYTES = 200  # of a line, besides its payload
 ENDED = ("completed", "expired", "cancelled", "failed")
 
@@ -73,27 +75,34 @@ class Batches:
 
     async def run(self, jobs: Iterable[Job], repeat: bool = True) -> list[Job]:
         """Until every batch has ended. What is left then, because `repeat` says not to hand it over again."""
-        waiting, left = list(jobs), []
+        source, waiting, left = iter(jobs), list[Job](), list[Job]()
         for key in list(self.flying):
             waiting += await self._locate(key)
-        while waiting or self.flying:
-            waiting = await self._hand_over(waiting)
+        while True:
+            waiting = await self._hand_over(waiting, source)
             again = [job for key in list(self.flying) for job in await self._look_at(key)]
             (waiting if repeat else left).extend(again)
-            if waiting or self.flying:
-                await self._clock.sleep(self._terms.poll_seconds, self._never)
-        return left
+            if not waiting and not self.flying:
+                return left
+            await self._clock.sleep(self._terms.poll_seconds, self._never)
 
     def state(self) -> str:
         """For a progress line."""
-        inside = sum(len(flight.jobs) for flight in self.flying.values())
-        return f"{inside:,} in {len(self.flying)} batch{'es' * (len(self.flying) > 1)}" if self.flying else ""
+        return f"{self._inside:,} in {len(self.flying)} batch{'es' * (len(self.flying) > 1)}" if self.flying else ""
 
     # ---- handing over
 
-    async def _hand_over(self, waiting: list[Job]) -> list[Job]:
-        """As many batches as the budget has room for now; gives back who has to wait."""
-        while waiting:
+    @property
+    def _inside(self) -> int:
+        return sum(len(flight.jobs) for flight in self.flying.values())
+
+    async def _hand_over(self, waiting: list[Job], source: Iterator[Job]) -> list[Job]:
+        """As many batches as there is room for now, in the budget and in memory; gives back who has to wait."""
+        most = self._terms.most_requests
+        while self._inside + most <= max(MOST_FLYING, most):
+            waiting = waiting + list(islice(source, max(most - len(waiting), 0)))
+            if not waiting:
+                break
             taken = self._fill(waiting)
             if not taken:
                 if not self.flying and not self._account.budget.reserved:

@@ -1,15 +1,19 @@
 """One run of sending: who goes live and who by batch, under one pace and one budget, and how it ended.
 
-In:   a plan's requests, those of them that are to be asked, what the ledger knows of all
-Out:  `past` completed; a record of what was sent, what came, what it cost. Stopped where the budget ends
+In:   a plan's requests, which of them are to be asked, how the plan stands in the ledger
+Out:  every attempt in the ledger; a record of what was sent, what came, what it cost. Stopped where the budget ends
 Relies on asking.py (live), batches.py (by batch), account.py (ledger and budget)
+
+Jobs are made a window at a time, as they are sent: no window waits for the one before it to end.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from lib.errors import Stopped, UserError
 from lib.store import Progress, digest, root
@@ -21,44 +25,34 @@ from lib.text.budget import MICRO, Budget, Exhausted, microdollars
 from lib.text.client import Client
 from lib.text.jobs import Formats, Job, Judge, Patience
 from lib.text.pace import Pace
-from lib.text.teacher import Request, TeacherConfig
+from lib.text.standing import TRIED, WINDOW, Numbers, Requests, Standing, look
+from lib.text.teacher import TeacherConfig
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is wanted, what of it is asked for now, and what the ledger knows."""
+    """What is wanted, what of it is asked for now, and how it stands."""
 
     config: TeacherConfig
-    requests: Sequence[Request]
-    chosen: Sequence[Request]
-    past: dict[str, ledger.Past]
+    requests: Requests
+    chosen: Numbers
+    standing: Standing
 
-    @property
-    def spent(self) -> int:
-        """Micro-dollars that the ledger ever recorded for this plan's requests."""
-        return sum(self.past[request.request_id].spent for request in self.requests)
+    def jobs(self, numbers: Numbers) -> Iterator[Job]:
+        """Those requests as jobs, made a window at a time."""
+        for some in np.split(numbers, np.flatnonzero(np.diff(numbers // WINDOW)) + 1) if len(numbers) else ():
+            wanted = some.tolist()
+            window = self.requests[wanted[0] : wanted[-1] + 1]
+            tried = [number - wanted[0] for number in wanted if self.standing.states[number] == TRIED]
+            past = ledger.load(root(), (window[place].request_id for place in tried), sealed=True)
+            for number in wanted:
+                request = window[number - wanted[0]]
 
-    @property
-    def leading(self) -> int:
-        """How many requests from the first on are answered without a gap."""
-        open_ones = (n for n, each in enumerate(self.requests) if not self._settled(each))
-        return next(open_ones, len(self.requests))
+                def seed(answers: int, request_id: str = request.request_id) -> int:
+                    return int(digest([request_id, answers])[:7], 16)
 
-    @property
-    def answered(self) -> int:
-        return sum(map(self._settled, self.requests))
-
-    def _settled(self, request: Request) -> bool:
-        return request.settled(self.past[request.request_id].answers)
-
-    def jobs(self) -> Iterator[Job]:
-        for request in self.chosen:
-            known = self.past[request.request_id]
-
-            def seed(answers: int, request_id: str = request.request_id) -> int:
-                return int(digest([request_id, answers])[:7], 16)
-
-            yield Job(request, seed if self.config.seeded else None, known.attempts, known.answers)
+                known = past.get(request.request_id) or ledger.Past()
+                yield Job(request, seed if self.config.seeded else None, known.attempts, known.answers)
 
 
 def send(
@@ -72,21 +66,23 @@ async def _send(
     plan: Plan, base_url: str, key: str, progress: Progress, fewer: Callable[[int], str] | None
 ) -> dict[str, Any]:
     config = plan.config
-    budget = Budget(None if config.budget is None else microdollars(config.budget), plan.spent)
+    budget = Budget(None if config.budget is None else microdollars(config.budget), plan.standing.spent)
     prices = {"live": config.price(), "batch": config.price().times(1 - config.batch_discount)}
     client = Client(base_url, key, deadline=config.deadline, connections=config.concurrency + 1)  # one for batches
     started = time.monotonic()
-    with ledger.Writer(root()) as writer:
-        account = Account(writer, config.source, budget, prices)
-        run = _Run(plan, client, account, base_url, progress)
-        ticking = asyncio.create_task(run.asking.report(run.say))
-        try:
-            await run.through()
-        except Exhausted:
-            raise Stopped(_out_of_budget(plan, budget, fewer)) from None
-        finally:
-            ticking.cancel()
-            await client.close()
+    try:
+        with ledger.Writer(root()) as writer:
+            account = Account(writer, config.source, budget, prices)
+            run = _Run(plan, client, account, base_url, progress)
+            ticking = asyncio.create_task(run.asking.report(run.say))
+            try:
+                await run.through()
+            finally:
+                ticking.cancel()
+                await client.close()
+    except Exhausted:
+        ledger.seal(root())
+        raise Stopped(_out_of_budget(look(plan.requests), budget, fewer)) from None
     seconds = time.monotonic() - started
     return {
         "attempts": account.attempts,
@@ -116,8 +112,7 @@ class _Run:
 
     async def through(self) -> None:
         """Send until every job has its last answer. One that fails ends the other, whose answers are kept."""
-        jobs = list(self._plan.jobs())
-        live, handed = self._parted(self._left_after_adopting(jobs))
+        live, handed = map(self._plan.jobs, self._parted(self._left_after_adopting()))
         ways = [asyncio.create_task(self.asking.run(live)), asyncio.create_task(self._by_batch(handed))]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_EXCEPTION)
@@ -131,37 +126,42 @@ class _Run:
         for failure in (each for each in ended if isinstance(each, Exception)):
             raise failure
 
-    async def _by_batch(self, jobs: list[Job]) -> None:
+    async def _by_batch(self, jobs: Iterator[Job]) -> None:
         left = await self._batches.run(jobs, repeat=self._plan.config.transport == "batch")
         await self.asking.run(left)
 
-    def _parted(self, jobs: list[Job]) -> tuple[list[Job], list[Job]]:
+    def _parted(self, numbers: Numbers) -> tuple[Numbers, Numbers]:
         """Those to send live, those to hand over."""
         config = self._plan.config
         share = {"live": 0.0, "batch": 1.0, "mixed": config.batch_share}[config.transport]
-        first = len(jobs) - round(share * len(jobs))
-        return jobs[:first], jobs[first:]
+        first = len(numbers) - round(share * len(numbers))
+        return numbers[:first], numbers[first:]
 
-    def _left_after_adopting(self, jobs: list[Job]) -> list[Job]:
+    def _left_after_adopting(self) -> Numbers:
         """Take over every batch of an earlier run that holds some of these; gives back who is in none."""
-        by_id = {job.request.request_id: job for job in jobs}
-        wanted = {request.request_id for request in self._plan.requests}
+        chosen, wanted = self._plan.chosen, self._plan.standing.waiting
+        in_batches = np.intersect1d(chosen, np.fromiter(wanted.values(), np.uint32))
+        by_id = {job.request.request_id: job for job in self._plan.jobs(in_batches)}
+        taken: list[int] = []
         for record in batch_records.pending(root()):
             names = {name: batch_records.parted(name) for name in record.lines(root())}
-            past = {each: self._plan.past.get(each) or ledger.Past() for each, _ in names.values()}
-            booked = {name for name, (each, attempt) in names.items() if attempt <= past[each].attempts}
+            past = ledger.load(root(), (each for each, _ in names.values()), sealed=True)
+            booked = {
+                name for name, (each, attempt) in names.items() if each in past and attempt <= past[each].attempts
+            }
             if len(booked) == len(names):  # a run was killed just before it could forget this one
                 record.forget(root())
                 continue
             ours = {name for name, (each, _) in names.items() if each in wanted} - booked
             inside = {name: by_id.pop(names[name][0]) for name in sorted(ours) if names[name][0] in by_id}
+            taken += (wanted[names[name][0]] for name in inside)
             flight = Flight(record, inside, ours, booked)
             if inside:
                 self._refuse_another_address(record, len(names))
                 self._batches.adopt(flight)
             elif ours:  # nobody fetches it in this run, and it can cost all that
                 self._account.budget.settle(0, self._batches.worst(flight))
-        return list(by_id.values())
+        return np.setdiff1d(chosen, np.array(taken, np.uint32))
 
     def _refuse_another_address(self, record: batch_records.Record, lines: int) -> None:
         here, there = self._plan.config.base_url, record.base_url
@@ -189,11 +189,13 @@ class _Run:
         return f"{answered:,} of {self._account.attempts:,} attempts of this run were answered"
 
 
-def _out_of_budget(plan: Plan, budget: Budget, fewer: Callable[[int], str] | None) -> str:
+def _out_of_budget(standing: Standing, budget: Budget, fewer: Callable[[int], str] | None) -> str:
     limit = budget.limit or 0
     text = (
-        f"stopped for the budget: {plan.answered:,} of {len(plan.requests):,} requests are answered, "
+        f"stopped for the budget: {standing.answered:,} of {len(standing.states):,} requests are answered, "
         f"${budget.spent / MICRO:.6f} of ${limit / MICRO:.6f} are spent, and the next request could cost more than is "
         "left. Everything is kept. Raise the budget (for stories: --generate.budget) and run the same command again"
     )
-    return text + (f", or {fewer(plan.leading)} to go on with what is there." if fewer and plan.leading else ".")
+    return text + (
+        f", or {fewer(standing.leading)} to go on with what is there." if fewer and standing.leading else "."
+    )

@@ -1,19 +1,20 @@
 """A teacher and how it is asked: what every stage that buys text from a language model shares.
 
 In:   requests (an id and a payload), the ledger in data/requests/, a TeacherConfig
-Out:  what the ledger knows of each request once all are settled; _record/asking.json on how this run went
+Out:  every request settled in the ledger, a record of how this run went; `known`, what the ledger says of some requests
 Relies on lib/text/sending.py (live or by batch, within the budget), lib/text/ledger (every attempt written down)
 
 The ledger is looked at first, and a request that was answered is never sent again, whichever run or config asked it. A
 request is named by what decides its answer: model, messages, sampling parameters, and its number among equal requests.
-Where the teacher lives, keys, prices, pace and budget are no part of the name. The built-in storyteller is started and
-stopped here; any other OpenAI-compatible endpoint is reached at `base_url`, with a key that enters no config, file or
-log.
+Where the teacher lives, keys, prices, pace and budget are no part of the name. Requests are made, looked up and sent a
+window at a time (lib/text/standing.py); whoever wants their answers asks `known` for as many as it can hold.
+
+The built-in storyteller is started and stopped here; any other OpenAI-compatible endpoint is reached at `base_url`,
+with a key that enters no config, file or log.
 """
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -21,11 +22,13 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lib.errors import UserError
-from lib.store import Config, Draft, Progress, digest, lock, root, runtime
-from lib.text import batch_records, ledger
+from lib.store import Config, Progress, digest, lock, root, runtime
+from lib.text import ledger
 from lib.text.budget import Price
 from lib.text.replies import Fault
+from lib.text.standing import Requests, look
 from lib.text.storyteller import HARMLESS, MODEL, Mischief, running
+from lib.text.tally import Tally
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 UNNAMED = ("messages", "seed")  # what is no part of a request's settings
@@ -106,18 +109,20 @@ class Request:
 
 
 class Names:
-    """Names requests. Equal ones are told apart by number: each gets an answer of its own."""
+    """Names requests. Equal ones are told apart by number: each gets an answer of its own.
+
+    What was named before is known by 8 bytes each: two different requests that share them (among a million, once in
+    forty million plans) are numbered as if they were equal, and have different names all the same.
+    """
 
     def __init__(self, config: TeacherConfig) -> None:
         mischief = config.mischief.model_dump(exclude=HARMLESS, exclude_defaults=True) if config.mischief else {}
-        self._mischief, self._seen = mischief, Counter[str]()
+        self._mischief, self._seen = mischief, Tally()
 
     def name(self, payload: dict[str, Any]) -> str:
         settings = {key: value for key, value in payload.items() if key != "messages"}
         asked = digest([digest([settings, self._mischief]), payload["messages"]])
-        request_id = digest([asked, self._seen[asked]])[:20]
-        self._seen[asked] += 1
-        return request_id
+        return digest([asked, self._seen.add(int(asked[:16], 16))])[:20]
 
 
 def settings_of(payload: Mapping[str, Any]) -> str:
@@ -125,55 +130,39 @@ def settings_of(payload: Mapping[str, Any]) -> str:
     return digest({key: value for key, value in payload.items() if key not in UNNAMED})[:12]
 
 
-def answered(
-    draft: Draft,
-    config: TeacherConfig,
-    requests: Sequence[Request],
-    api_key: Key | None = None,
-    fewer: Callable[[int], str] | None = None,
-) -> dict[str, ledger.Past]:
-    """What the ledger knows of these requests once every one is settled: asks for what it does not know yet.
-
-    `api_key` is called where the key is needed. `fewer` says how to go on with the first so many requests alone, when
-    the budget ends the run.
-    """
-    past, record = settle(config, requests, draft.progress, api_key, fewer)
-    draft.write_json("_record/asking.json", record)
-    return past
-
-
 def settle(
     config: TeacherConfig,
-    requests: Sequence[Request],
+    requests: Requests,
     progress: Progress,
     api_key: Key | None = None,
     fewer: Callable[[int], str] | None = None,
     most: int | None = None,
-) -> tuple[dict[str, ledger.Past], dict[str, Any]]:
-    """Bring requests to their last word, all of them or the first `most` that have none; how that went beside it."""
+) -> dict[str, Any]:
+    """Bring requests to their last word, all of them or the first `most` that have none; gives back how that went.
+
+    `api_key` is called where the key is needed. `fewer` says how to go on with the first so many requests alone, when
+    the budget ends the run.
+    """
     with lock("requests", "the ledger in data/requests", progress):
         ledger.seal(root())
-        past = known(requests)
-        missing = [request for request in requests if not request.settled(past[request.request_id].answers)]
-        before = len(requests) - len(missing)
-        progress(f"{before:,} of {len(requests):,} requests were answered before", before, len(requests))
-        chosen = missing[:most]
-        record: dict[str, Any] = {"asks": len(requests), "answered_before": before, "asked_now": len(chosen)}
-        if chosen:
+        standing, total = look(requests), len(requests)
+        before, chosen = standing.answered, standing.missing[:most]
+        progress(f"{before:,} of {total:,} requests were answered before", before, total)
+        record: dict[str, Any] = {"asks": total, "answered_before": before, "asked_now": len(chosen)}
+        if len(chosen):
             from lib.text.sending import Plan, send  # here, because configs import without the openai client
 
             with _reachable(config, api_key) as (base_url, key):
-                record |= send(Plan(config, requests, chosen, past), base_url, key, progress, fewer)
+                record |= send(Plan(config, requests, chosen, standing), base_url, key, progress, fewer)
         ledger.seal(root())
-    return past, record
+    return record
 
 
-def known(requests: Sequence[Request]) -> dict[str, ledger.Past]:
-    """What the ledger knows of these requests, and of those that wait in a batch beside them."""
-    waiting = (batch_records.parted(name)[0] for each in batch_records.pending(root()) for name in each.lines(root()))
-    ids = dict.fromkeys(request.request_id for request in requests)
-    past = ledger.load(root(), {*ids, *waiting})
-    return {request_id: past.get(request_id) or ledger.Past() for request_id in {**ids, **past}}
+def known(request_ids: Iterable[str]) -> dict[str, ledger.Past]:
+    """What the ledger knows of these requests."""
+    wanted = list(request_ids)
+    past = ledger.load(root(), wanted)
+    return {request_id: past.get(request_id) or ledger.Past() for request_id in wanted}
 
 
 @contextmanager

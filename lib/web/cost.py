@@ -16,6 +16,7 @@ from lib.store import Progress
 from lib.text import ledger, teacher
 from lib.text.budget import MICRO, Price, microdollars, worst_tokens
 from lib.text.estimate import Total, seconds, total
+from lib.text.standing import SETTLED, look
 from lib.text.teacher import Request, settings_of
 
 PILOT = 20  # requests a pilot needs for an interval worth reading
@@ -34,25 +35,27 @@ class Sample:
 
 def lines(config: GenerateConfig) -> Iterator[str]:
     """What the missing requests of this config would cost, in words."""
-    requests = [each.request for each in generate.planned(config)]
-    past = teacher.known(requests)
-    missing = [each for each in requests if not each.settled(past[each.request_id].answers)]
-    spent = sum(past[each.request_id].spent for each in requests)
-    answered = len(requests) - len(missing)
-    yield f"{answered:,} of {len(requests):,} requests are answered; {_dollars(spent)} are spent on this plan"
+    requests = generate.Planned(config)
+    stands = look(requests)
+    spent, missing = stands.spent, len(stands.missing)
+    yield f"{stands.answered:,} of {len(requests):,} requests are answered; {_dollars(spent)} are spent on this plan"
     if not missing:
         return
     prices = {"live": config.price(), "batch": config.price().times(1 - config.batch_discount)}
-    samples = {transport: sampled(missing[0], price) for transport, price in prices.items()}
-    costs = {transport: total(sample.costs, len(missing)) for transport, sample in samples.items()}
+    (first,) = requests[stands.missing[0] : stands.missing[0] + 1]
+    samples = {transport: sampled(first, price) for transport, price in prices.items()}
+    costs = {transport: total(sample.costs, missing) for transport, sample in samples.items()}
     if costs["live"] and costs["batch"]:
         seen = len(samples["live"].costs)
-        yield f"the {len(missing):,} missing, judging by {seen:,} answered ones of the same model and settings:"
+        yield f"the {missing:,} missing, judging by {seen:,} answered ones of the same model and settings:"
         yield f"  live      {_range(costs['live'], MICRO, '$', 4)}"
         yield f"  by batch  {_range(costs['batch'], MICRO, '$', 4)}"
-        yield from _effort(config, samples["live"], len(missing))
-    worst = [worst_tokens(each.payload) for each in missing]
-    most, tokens = sum(prices["live"].of(*each) for each in worst), sum(map(sum, worst))
+        yield from _effort(config, samples["live"], missing)
+    most = tokens = 0
+    for request, state in zip(requests, stands.states, strict=True):
+        worst = worst_tokens(request.payload)
+        if state != SETTLED:
+            most, tokens = most + prices["live"].of(*worst), tokens + sum(worst)
     yield f"at most {_dollars(most)} live without retries: {tokens:,} tokens, with every reply at its longest"
     if not costs["live"]:
         yield f"`storymill plan --pilot {PILOT}` sends the first {PILOT} for real, keeps them, and estimates the rest"
@@ -70,8 +73,7 @@ def _effort(config: GenerateConfig, sample: Sample, count: int) -> Iterator[str]
 
 def pilot(config: GenerateConfig, count: int, progress: Progress) -> None:
     """Send the first `count` missing requests for real; they are kept, and never asked again."""
-    requests = [each.request for each in generate.planned(config)]
-    teacher.settle(config, requests, progress, most=count)
+    teacher.settle(config, generate.Planned(config), progress, most=count)
 
 
 def sampled(like: Request, price: Price) -> Sample:

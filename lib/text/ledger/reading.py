@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from lib.errors import UserError
 from lib.text.ledger.rows import ANSWERED, IN_FLIGHT, SCHEMA, folder_of, spent
-from lib.text.ledger.sealing import rows_of
+from lib.text.ledger.sealing import GROUP_ROWS, rows_of
 
 READ = ["request_id", "attempt", "status", "raw", "model", "cost_microdollars", "reserved_microdollars"]
 log = logging.getLogger("storymill.ledger")
@@ -42,11 +42,15 @@ class Past:
 # ---- of some requests
 
 
-def load(root: Path, wanted: Iterable[str]) -> dict[str, Past]:
-    """What is known of these requests."""
+def load(root: Path, wanted: Iterable[str], *, sealed: bool = False) -> dict[str, Past]:
+    """What is known of these requests; with `sealed`, leaving out what a run is writing now.
+
+    Cheap however much the ledger holds of others: of a segment only the ids are read (24 bytes a row, while it is
+    looked through), and the other columns only where the ids are wanted.
+    """
     answers: dict[str, dict[int, Answer]] = {}
     past: dict[str, Past] = {}
-    for row in _rows(root, set(wanted)):
+    for row in _rows(root, set(wanted), sealed):
         request_id = row["request_id"]
         known = past.setdefault(request_id, Past())
         known.attempts = max(known.attempts, row["attempt"])
@@ -59,24 +63,35 @@ def load(root: Path, wanted: Iterable[str]) -> dict[str, Past]:
     return past
 
 
-def _rows(root: Path, ids: set[str]) -> Iterator[dict[str, Any]]:
+def _rows(root: Path, ids: set[str], only_sealed: bool) -> Iterator[dict[str, Any]]:
     """Every attempt of these requests, with the columns of READ at least."""
+    if not ids:
+        return
     sealed = sorted(folder_of(root).glob("requests-*.parquet"))
     wanted = pa.array(ids, pa.string())
     for path in sealed:
         yield from _read(path, wanted)
-    for path in sorted(folder_of(root).glob("requests-*.jsonl")):
+    for path in [] if only_sealed else sorted(folder_of(root).glob("requests-*.jsonl")):
         if path.with_suffix(".parquet") not in sealed:
             blank = dict.fromkeys(READ)
-            yield from (blank | row for row in rows_of(path)[0] if row["request_id"] in ids)
+            yield from (blank | row for row in rows_of(path) if row["request_id"] in ids)
 
 
 def _read(path: Path, wanted: pa.Array) -> Iterator[dict[str, Any]]:
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         there = [name for name in READ if name in file.schema_arrow.names]  # a ledger of before has fewer columns
-        for batch in file.iter_batches(columns=there):
-            yield from batch.filter(pc.is_in(batch["request_id"], value_set=wanted)).to_pylist()
+        ours = pc.is_in(file.read(columns=["request_id"])["request_id"], value_set=wanted)
+        start = 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if pc.any(ours.slice(start, rows)).as_py():
+                for batch in file.iter_batches(GROUP_ROWS, row_groups=[group], columns=there):
+                    mask = ours.slice(start, batch.num_rows).combine_chunks()
+                    yield from batch.filter(mask).to_pylist()
+                    start += batch.num_rows
+            else:
+                start += rows
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
             f"{path} is damaged ({error}). It holds answers that were paid for: bring it back from a backup, or move "

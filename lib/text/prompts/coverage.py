@@ -1,6 +1,6 @@
 """How evenly a plan uses its words: every entry of every list against its share.
 
-In:   a plan and its asks
+In:   a plan; `uses` of its asks, which add up, so that nobody has to hold the asks
 Out:  one Cover per axis and entry, unused ones included; `summed_up`, per axis the share that is fair and the worst
 
 A word is used fairly where its uses are within 20 % of what an even hand would give it. Dealing makes that certain once
@@ -8,13 +8,14 @@ each entry has come up five times: `certain_from` asks.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lib.text.prompts.plan import DESIGNS, FEATURES, FIELDS, SIMPLE, TINY, Ask, PromptPlan
 
 AXES = (*FIELDS["combined"], "paragraphs", "feature")
+Uses = Counter[tuple[str, str]]  # axis and word
 FAIR = 0.2
 ROUNDS = 5  # after n rounds an entry has n or n + 1 uses: at most one n-th away from its share
 
@@ -49,16 +50,22 @@ def axes_of(plan: PromptPlan) -> dict[str, tuple[str, ...]]:
     return axes
 
 
-def coverage(plan: PromptPlan, asks: Sequence[Ask]) -> list[Cover]:
+def uses(asks: Iterable[Ask]) -> Uses:
+    """How often each word of each axis comes up in these."""
+    found: Uses = Counter()
+    for ask in asks:
+        found.update((axis, str(value)) for axis in AXES[:-1] if (value := getattr(ask, axis)) is not None)
+        found.update(("feature", feature) for feature in ask.features)
+    return found
+
+
+def coverage(plan: PromptPlan, found: Uses) -> list[Cover]:
     """The uses of every entry, axis by axis."""
     covers = []
     for axis, entries in axes_of(plan).items():
-        if axis == "feature":
-            uses = Counter(feature for ask in asks for feature in ask.features)
-        else:
-            uses = Counter(str(value) for ask in asks if (value := getattr(ask, axis)) is not None)
-        if total := sum(uses[word] for word in entries):
-            covers += [Cover(axis, word, uses[word], uses[word] / total, 1 / len(entries)) for word in entries]
+        if total := sum(found[axis, word] for word in entries):
+            counts = ((word, found[axis, word]) for word in entries)
+            covers += [Cover(axis, word, count, count / total, 1 / len(entries)) for word, count in counts]
     return covers
 
 

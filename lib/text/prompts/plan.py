@@ -14,6 +14,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -36,6 +37,7 @@ FIELDS = {  # the field of an ask -> the field of the plan that names its list
     },
 }
 FIELDS["combined"] = FIELDS[TINY] | FIELDS[SIMPLE]
+AT_A_TIME = 256  # requests whose asks are made at once
 Lists = dict[str, dict[str, tuple[str, ...]]]  # by design and field of an ask
 
 
@@ -148,12 +150,23 @@ def _ask(plan: PromptPlan, seed: int, number: int, design: str, lists: dict[str,
     return Ask(number, features=features, design=design, paragraphs=paragraphs, **words)
 
 
-def groups(plan: PromptPlan) -> Iterator[list[Ask]]:
+def groups(plan: PromptPlan, start: int = 0, stop: int | None = None) -> Iterator[list[Ask]]:
     """The plan's asks, those of one request together: never the plan's own with an extra's.
 
-    Only the last request of each stretch may ask for fewer than the others, so a plan that grows keeps all full ones.
+    Those of requests number `start` to `stop` (default: all of them), the last one not included. Only the last request
+    of each stretch may ask for fewer than the others, so a plan that grows keeps all full ones.
     """
-    asked, size = asks(plan), plan.stories_per_request
+    size, before = plan.stories_per_request, 0
     for stretch in stretches(plan.extra, plan.count):
-        for start in range(stretch.start, stretch.stop, size):
-            yield asked[start : min(start + size, stretch.stop)]
+        count = ceil(len(stretch) / size)
+        last = count if stop is None else min(stop - before, count)
+        for first in range(max(start - before, 0), last, AT_A_TIME):
+            places = stretch[first * size : min(first + AT_A_TIME, last) * size]
+            asked = asks(plan, places.start, places.stop)
+            yield from (asked[at : at + size] for at in range(0, len(asked), size))
+        before += count
+
+
+def num_groups(plan: PromptPlan) -> int:
+    """How many requests the plan makes."""
+    return sum(ceil(len(stretch) / plan.stories_per_request) for stretch in stretches(plan.extra, plan.count))
