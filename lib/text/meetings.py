@@ -31,6 +31,7 @@ class Lists:
         half = jaccard / (1 + jaccard) * sets.sizes
         self._half = (half * (1 - 1e-6)).astype(np.float32)  # a little less, for rounding
         self._spare = (np.diff(sets.starts) * (1 + 1e-6) - self._half).astype(np.float32)
+        self._early = self._spare - self._half  # the last position at which a larger text can share its first token
         total = int(sets.prefixes.sum())
         self._last_slot = (1 << min(MOST_SLOT_BITS, max(10, total.bit_length()))) - 1
         room = np.zeros(self._last_slot + 2, np.uint32)
@@ -44,24 +45,28 @@ class Lists:
     def meetings(self, start: int, stop: int) -> tuple[int, np.ndarray, np.ndarray]:
         """Enter rows from `start` to `stop`, or fewer where they meet too many; (that stop, rows, whom they met)."""
         entries = self._entries(start, stop)
-        places = self._places(entries[0])
-        earlier = places - self._starts[entries[0]]
-        met = np.cumsum(np.bincount(entries[1] - start, earlier, minlength=stop - start))
+        ends = self._ends_before(entries[0])
+        firsts = np.stack([self._starts[entries[0] & ~1], self._starts[entries[0] | 1]]).astype(np.int64)
+        counts = ends - firsts
+        counts[1, (entries[0] & 1) == 1] = 0
+        met = np.cumsum(np.bincount(entries[1] - start, counts.sum(0), minlength=stop - start))
         if met[-1] > MEETINGS:
             stop = start + max(1, int(np.searchsorted(met, MEETINGS, "right")))
             ours = slice(0, np.searchsorted(entries[1], stop))
-            entries, places, earlier = tuple(each[ours] for each in entries), places[ours], earlier[ours]
-        self._enter(entries, places)
-        return stop, *self._could_be_near(entries, places - earlier, earlier)
+            entries = tuple(each[ours] for each in entries)
+            firsts, counts, ends = firsts[:, ours], counts[:, ours], ends[:, ours]
+        self._enter(entries, ends)
+        return stop, *self._could_be_near(entries, firsts, counts)
 
     def _could_be_near(self, entries: Entries, firsts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The pairs of each entry with those in its list, from places `firsts` on, by what stands behind the token."""
+        """The pairs of each entry with those in its two lists, by what stands behind the token."""
         _, rows, positions = entries
-        held = self._held[ranges(firsts, counts)]
-        others = held >> 8
-        fits = self._spare[others] - (held & 255) >= np.repeat(self._half[rows], counts)
-        others, entry = others[fits].astype(np.int64), np.repeat(np.arange(len(rows)), counts)[fits]
+        held = self._held[ranges(firsts.ravel(), counts.ravel())]
+        others, entry = held >> 8, np.repeat(np.tile(np.arange(len(rows)), 2), counts.ravel())
+        fits = self._spare[others] - (held & 255) >= self._half[rows][entry]
+        others, entry = others[fits].astype(np.int64), entry[fits]
         fits = (self._spare[rows] - positions)[entry] >= self._half[others]
+        fits &= rows[entry] != others  # two tokens of one text can share a slot
         return rows[entry[fits]], others[fits]
 
     def remove(self, start: int, stop: int, gone: np.ndarray) -> None:
@@ -72,26 +77,31 @@ class Lists:
             np.subtract.at(self._ends, entries[0], np.uint32(1))
             stays = np.isfinite(self._spare[entries[1]])
             entries = tuple(each[stays] for each in entries)
-            self._enter(entries, self._places(entries[0]))
+            self._enter(entries, self._ends_before(entries[0]))
 
     def _entries(self, start: int, stop: int) -> Entries:
         """The slots of the prefixes of these rows, row after row; whose they are, and where they stand there."""
         prefixes = self._sets.prefixes[start:stop]
         tokens = self._sets.tokens()[ranges(self._sets.starts[start:stop], prefixes)]
-        positions = np.minimum(ranges(np.zeros_like(prefixes), prefixes), 255)  # less is safe: more could be near
-        return tokens.astype(np.int64) & self._last_slot, np.repeat(np.arange(start, stop), prefixes), positions
+        rows, positions = np.repeat(np.arange(start, stop), prefixes), ranges(np.zeros_like(prefixes), prefixes)
+        positions = np.minimum(positions, 255)  # less is safe: more could be near
+        late = positions > self._early[rows]
+        return ((tokens.astype(np.int64) << 1) | late) & self._last_slot, rows, positions
 
-    def _places(self, slots: np.ndarray) -> np.ndarray:
-        """Where each entry goes: behind its list, and behind the entries of the same slot before it here."""
-        by_slot = np.sort((slots << 32) | np.arange(len(slots)))
-        entries, sorted_slots = by_slot & 0xFFFFFFFF, by_slot >> 32
-        firsts = np.flatnonzero(np.diff(sorted_slots, prepend=-1))
-        within = np.arange(len(slots)) - np.repeat(firsts, np.diff(np.append(firsts, len(slots))))
-        places = np.empty(len(slots), np.int64)
-        places[entries] = self._ends[sorted_slots] + within
-        return places
+    def _ends_before(self, slots: np.ndarray) -> np.ndarray:
+        """Where the early and the late list of each entry's token end, with the entries before it here."""
+        by_token = np.sort(((slots >> 1) << 32) | (np.arange(len(slots)) << 1) | (slots & 1))
+        tokens, entries, late = by_token >> 32, (by_token & 0xFFFFFFFF) >> 1, by_token & 1
+        firsts = np.flatnonzero(np.diff(tokens, prepend=-1))
+        lengths = np.diff(np.append(firsts, len(slots)))
+        before, late_before = np.arange(len(slots)), np.cumsum(late) - late
+        before, late_before = (each - np.repeat(each[firsts], lengths) for each in (before, late_before))
+        ends = np.empty((2, len(slots)), np.int64)
+        ends[0, entries] = self._ends[2 * tokens] + (before - late_before)
+        ends[1, entries] = self._ends[2 * tokens + 1] + late_before
+        return ends
 
-    def _enter(self, entries: Entries, places: np.ndarray) -> None:
+    def _enter(self, entries: Entries, ends: np.ndarray) -> None:
         slots, rows, positions = entries
-        self._held[places] = (rows << 8) | positions
+        self._held[np.where(slots & 1, ends[1], ends[0])] = (rows << 8) | positions
         np.add.at(self._ends, slots, np.uint32(1))

@@ -55,8 +55,8 @@ class Numbers:
         """`values`, ascending, instead of what piece `n` held."""
         if self.spilled:
             self._files[n].seek(0)
-            self._files[n].truncate()
             self._files[n].write(values.data)
+            self._files[n].truncate()  # afterwards: the system keeps the pages that are written over
             self._in_order.add(n)
         else:  # in place: a page of memory touched for the first time costs more than sorting what it holds
             self._pieces[n] = self._pieces[n][: len(values)]
