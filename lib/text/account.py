@@ -7,7 +7,6 @@ The intent is in the ledger before the first byte is sent. Whatever kills the pr
 and counts its reservation as spent.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -118,7 +117,7 @@ class Account:
         }
 
     def _settings_of(self, payload: Mapping[str, Any]) -> str:
-        text = json.dumps({key: value for key, value in payload.items() if key not in UNNAMED}, sort_keys=True)
+        text = repr({key: value for key, value in payload.items() if key not in UNNAMED})
         if text not in self._settings:
             self._settings[text] = settings_of(payload)
         return self._settings[text]

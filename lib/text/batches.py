@@ -78,13 +78,12 @@ class Batches:
         source, waiting, left = iter(jobs), list[Job](), list[Job]()
         for key in list(self.flying):
             waiting += await self._locate(key)
-        while True:
-            waiting = await self._hand_over(waiting, source)
+        while (waiting := await self._hand_over(waiting, source)) or self.flying:
             again = [job for key in list(self.flying) for job in await self._look_at(key)]
             (waiting if repeat else left).extend(again)
-            if not waiting and not self.flying:
-                return left
-            await self._clock.sleep(self._terms.poll_seconds, self._never)
+            if waiting or self.flying:
+                await self._clock.sleep(self._terms.poll_seconds, self._never)
+        return left
 
     def state(self) -> str:
         """For a progress line."""

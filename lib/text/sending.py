@@ -25,7 +25,7 @@ from lib.text.budget import MICRO, Budget, Exhausted, microdollars
 from lib.text.client import Client
 from lib.text.jobs import Formats, Job, Judge, Patience
 from lib.text.pace import Pace
-from lib.text.standing import TRIED, WINDOW, Numbers, Requests, Standing, look
+from lib.text.standing import TRIED, Numbers, Requests, Standing, by_window, look
 from lib.text.teacher import TeacherConfig
 
 
@@ -40,8 +40,7 @@ class Plan:
 
     def jobs(self, numbers: Numbers) -> Iterator[Job]:
         """Those requests as jobs, made a window at a time."""
-        for some in np.split(numbers, np.flatnonzero(np.diff(numbers // WINDOW)) + 1) if len(numbers) else ():
-            wanted = some.tolist()
+        for wanted in by_window(numbers):
             window = self.requests[wanted[0] : wanted[-1] + 1]
             tried = [number - wanted[0] for number in wanted if self.standing.states[number] == TRIED]
             past = ledger.load(root(), (window[place].request_id for place in tried), sealed=True)

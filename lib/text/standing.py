@@ -7,7 +7,7 @@ Nothing here holds more than a window of requests with what the ledger knows of 
 state (1 byte a request) and, while they are being asked for, the numbers of the missing ones (4 bytes).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -70,3 +70,10 @@ def look(requests: Requests) -> Standing:
             if request.request_id in handed:
                 waiting[request.request_id] = number
     return Standing(bytes(states), spent, waiting)
+
+
+def by_window(numbers: Numbers) -> Iterator[list[int]]:
+    """These numbers, those of one window together."""
+    for some in np.split(numbers, np.flatnonzero(np.diff(numbers // WINDOW)) + 1):
+        if len(some):
+            yield some.tolist()

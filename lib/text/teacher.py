@@ -118,10 +118,13 @@ class Names:
     def __init__(self, config: TeacherConfig) -> None:
         mischief = config.mischief.model_dump(exclude=HARMLESS, exclude_defaults=True) if config.mischief else {}
         self._mischief, self._seen = mischief, Tally()
+        self._settings: dict[str, str] = {}  # most of the work is in them, and a plan has two or three
 
     def name(self, payload: dict[str, Any]) -> str:
         settings = {key: value for key, value in payload.items() if key != "messages"}
-        asked = digest([digest([settings, self._mischief]), payload["messages"]])
+        if (said := repr(settings)) not in self._settings:
+            self._settings[said] = digest([settings, self._mischief])
+        asked = digest([self._settings[said], payload["messages"]])
         return digest([asked, self._seen.add(int(asked[:16], 16))])[:20]
 
 
