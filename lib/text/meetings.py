@@ -53,7 +53,7 @@ class Lists:
         entries = self._entries(start, stop)
         firsts, ends = self._bounds(entries[0])
         counts = ends - firsts
-        counts[1] *= 1 - (entries[0] & 1)
+        counts[1] *= 1 - (entries[0] & 1)  # late ones do not look up late ones
         met = np.cumsum(np.bincount(entries[1] - start, counts[0] + counts[1], minlength=stop - start))
         if met[-1] > MEETINGS:
             stop = start + max(1, int(np.searchsorted(met, MEETINGS, "right")))
