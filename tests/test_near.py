@@ -130,6 +130,30 @@ def test_the_size_of_the_blocks_changes_nothing(texts, monkeypatch):
     assert verdicts(texts) == expected and near_pairs(texts) == pairs
 
 
+@st.composite
+def of_many_sizes(draw) -> list[str]:
+    """Pieces of one text, so that near pairs differ in size as much as they can, the longer before or after."""
+    words = [f"w{n}" for n in range(60)]
+    starts = st.tuples(st.integers(0, 12), st.integers(40, 60), st.sampled_from(["", "x1 x2", "x1", "y"]))
+    return [" ".join([*words[start:stop], more]) for start, stop, more in draw(st.lists(starts, max_size=25))]
+
+
+@settings(max_examples=100, deadline=None)
+@given(of_many_sizes(), st.sampled_from([0.5, 0.7, 0.8, 0.95]), st.randoms(use_true_random=False))
+def test_a_longer_and_a_shorter_text_are_compared_whichever_comes_first(texts, jaccard, dice):
+    order = dice.sample(range(len(texts)), len(texts))
+    assert near_pairs(texts, jaccard) == all_pairs(texts, jaccard)
+    assert verdicts(texts, np.array(order, int), jaccard=jaccard) == greedy(texts, order, jaccard)
+
+
+@pytest.mark.parametrize("texts", [planted(16), repetitive(17), variants(18, 30)])
+@pytest.mark.parametrize("bits", [0, 3])
+def test_tokens_that_share_a_list_change_nothing_and_no_text_meets_itself(texts, bits, monkeypatch):
+    monkeypatch.setattr(meetings, "MOST_SLOT_BITS", bits)
+    assert near_pairs(texts) == all_pairs(texts)
+    assert verdicts(texts) == greedy(texts, list(range(len(texts))))
+
+
 def test_ten_thousand_variants_of_a_story_are_not_compared_with_one_another():
     few, many = ([*variants(14, 1) * 50, *variants(15, size)] for size in (500, 2000))
     spent = []

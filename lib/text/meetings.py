@@ -5,8 +5,13 @@ Out:  the pairs (text, earlier text) whose prefixes share a token and that could
       before the first token they share, neither has one of the other's ("positional filter", Xiao et al., "Efficient
       similarity joins for near duplicate detection", 2008)
 
-A list stands for a slot, the token modulo a power of two, so that memory depends on the number of entries alone. Tokens
-that share a slot make a few more pairs meet, which is harmless.
+Of two near texts the shorter one, or either where they are alike, has the first token they share early: at least
+2 j / (1 + j) of its shingles stand from there on ("indexing prefix", the same paper). So a token has two lists, of the
+texts that have it early and of those that have it late in their prefix, and those that have it late are not looked up
+against one another: that would be most of the work, the later tokens being the common ones.
+
+The lists stand for slots, the token modulo a power of two, so that memory depends on the number of entries alone.
+Tokens that share a slot make a few more pairs meet, which is harmless.
 """
 
 import numpy as np
@@ -17,9 +22,9 @@ from lib.text.sharing import Sets
 MEETINGS = 1 << 20  # of one block: some 50 MB
 MANY = 0.25  # of a block's rows
 ROWS_AT_ONCE = 4096
-MOST_SLOT_BITS = 25  # with 8 bytes a slot: 256 MB
+MOST_SLOT_BITS = 24  # with 16 bytes a slot: 256 MB
 
-Entries = tuple[np.ndarray, ...]  # slots, rows, positions
+Entries = tuple[np.ndarray, ...]  # lists (2 * slot, and 1 more where late), rows, positions; by slot, then by row
 
 
 class Lists:
@@ -33,26 +38,26 @@ class Lists:
         self._spare = (np.diff(sets.starts) * (1 + 1e-6) - self._half).astype(np.float32)
         self._early = self._spare - self._half  # the last position at which a larger text can share its first token
         total = int(sets.prefixes.sum())
-        self._last_slot = (1 << min(MOST_SLOT_BITS, max(10, total.bit_length()))) - 1
-        room = np.zeros(self._last_slot + 2, np.uint32)
+        assert total < 1 << 31, f"{total:,} tokens of prefixes need more than 31 bits"
+        self._last_slot = (1 << min(MOST_SLOT_BITS, max(10, total.bit_length() - 1))) - 1
+        starts = np.zeros(2 * self._last_slot + 3, np.uint32)
         for start in range(0, len(sets.texts), ROWS_AT_ONCE):
-            slots = self._entries(start, min(start + ROWS_AT_ONCE, len(sets.texts)))[0]
-            np.add.at(room, slots + 1, np.uint32(1))
-        self._starts = np.cumsum(room, out=room)
-        self._ends = self._starts[:-1].copy()
+            packed = self._packed(start, min(start + ROWS_AT_ONCE, len(sets.texts)))
+            np.add.at(starts, ((packed >> 32) << 1 | packed & 1) + 1, np.uint32(1))
+        self._lists = np.cumsum(starts, out=starts)[:-1].astype(np.int64)
+        self._lists *= (1 << 32) + 1  # start << 32 | end; a slot's two lists side by side, for one miss of the cache
         self._held = np.empty(total, np.uint32)  # row << 8 | position, so that looking one up is one miss of the cache
 
     def meetings(self, start: int, stop: int) -> tuple[int, np.ndarray, np.ndarray]:
         """Enter rows from `start` to `stop`, or fewer where they meet too many; (that stop, rows, whom they met)."""
         entries = self._entries(start, stop)
-        ends = self._ends_before(entries[0])
-        firsts = np.stack([self._starts[entries[0] & ~1], self._starts[entries[0] | 1]]).astype(np.int64)
+        firsts, ends = self._bounds(entries[0])
         counts = ends - firsts
-        counts[1, (entries[0] & 1) == 1] = 0
-        met = np.cumsum(np.bincount(entries[1] - start, counts.sum(0), minlength=stop - start))
+        counts[1] *= 1 - (entries[0] & 1)  # late ones do not look up late ones
+        met = np.cumsum(np.bincount(entries[1] - start, counts[0] + counts[1], minlength=stop - start))
         if met[-1] > MEETINGS:
             stop = start + max(1, int(np.searchsorted(met, MEETINGS, "right")))
-            ours = slice(0, np.searchsorted(entries[1], stop))
+            ours = entries[1] < stop
             entries = tuple(each[ours] for each in entries)
             firsts, counts, ends = firsts[:, ours], counts[:, ours], ends[:, ours]
         self._enter(entries, ends)
@@ -61,10 +66,13 @@ class Lists:
     def _could_be_near(self, entries: Entries, firsts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pairs of each entry with those in its two lists, by what stands behind the token."""
         _, rows, positions = entries
-        held = self._held[ranges(firsts.ravel(), counts.ravel())]
-        others, entry = held >> 8, np.repeat(np.tile(np.arange(len(rows)), 2), counts.ravel())
-        fits = self._spare[others] - (held & 255) >= self._half[rows][entry]
-        others, entry = others[fits].astype(np.int64), entry[fits]
+        early, late = (np.flatnonzero(each) for each in counts)
+        counts = np.concatenate([counts[0, early], counts[1, late]])
+        held = self._held[ranges(np.concatenate([firsts[0, early], firsts[1, late]]), counts)]
+        some = np.concatenate([early, late])
+        others = held >> 8
+        fits = np.flatnonzero(self._spare[others] - (held & 255) >= np.repeat(self._half[rows[some]], counts))
+        others, entry = others[fits].astype(np.int64), np.repeat(some, counts)[fits]
         fits = (self._spare[rows] - positions)[entry] >= self._half[others]
         fits &= rows[entry] != others  # two tokens of one text can share a slot
         return rows[entry[fits]], others[fits]
@@ -74,34 +82,36 @@ class Lists:
         self._spare[gone] = -np.inf
         if len(gone) > MANY * (stop - start):
             entries = self._entries(start, stop)
-            np.subtract.at(self._ends, entries[0], np.uint32(1))
+            np.subtract.at(self._lists, entries[0], 1)
             stays = np.isfinite(self._spare[entries[1]])
             entries = tuple(each[stays] for each in entries)
-            self._enter(entries, self._ends_before(entries[0]))
+            self._enter(entries, self._bounds(entries[0])[1])
 
     def _entries(self, start: int, stop: int) -> Entries:
-        """The slots of the prefixes of these rows, row after row; whose they are, and where they stand there."""
-        prefixes = self._sets.prefixes[start:stop]
-        tokens = self._sets.tokens()[ranges(self._sets.starts[start:stop], prefixes)]
-        rows, positions = np.repeat(np.arange(start, stop), prefixes), ranges(np.zeros_like(prefixes), prefixes)
-        positions = np.minimum(positions, 255)  # less is safe: more could be near
-        late = positions > self._early[rows]
-        return ((tokens.astype(np.int64) << 1) | late) & self._last_slot, rows, positions
+        """The prefixes of these rows by token: into which list each goes, whose it is, and where it stands there."""
+        packed = np.sort(self._packed(start, stop))
+        return (packed >> 32) << 1 | packed & 1, start + ((packed & 0xFFFFFFFF) >> 9), (packed >> 1) & 255
 
-    def _ends_before(self, slots: np.ndarray) -> np.ndarray:
-        """Where the early and the late list of each entry's token end, with the entries before it here."""
-        by_token = np.sort(((slots >> 1) << 32) | (np.arange(len(slots)) << 1) | (slots & 1))
-        tokens, entries, late = by_token >> 32, (by_token & 0xFFFFFFFF) >> 1, by_token & 1
-        firsts = np.flatnonzero(np.diff(tokens, prepend=-1))
-        lengths = np.diff(np.append(firsts, len(slots)))
-        before, late_before = np.arange(len(slots)), np.cumsum(late) - late
-        before, late_before = (each - np.repeat(each[firsts], lengths) for each in (before, late_before))
-        ends = np.empty((2, len(slots)), np.int64)
-        ends[0, entries] = self._ends[2 * tokens] + (before - late_before)
-        ends[1, entries] = self._ends[2 * tokens + 1] + late_before
-        return ends
+    def _packed(self, start: int, stop: int) -> np.ndarray:
+        """Slot, row from `start` on (23 bits), position (8 bits; less is safe: more could be near), whether late."""
+        prefixes = self._sets.prefixes[start:stop]
+        tokens = self._sets.tokens()[ranges(self._sets.starts[start:stop], prefixes)].astype(np.int64)
+        positions = np.minimum(ranges(np.zeros_like(prefixes), prefixes), 255)
+        late = positions > np.repeat(self._early[start:stop], prefixes)
+        rows = np.repeat(np.arange(stop - start), prefixes)
+        return (tokens & self._last_slot) << 32 | rows << 9 | positions << 1 | late
+
+    def _bounds(self, lists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the early and the late list of each entry's token start and end, with the entries before it here."""
+        places, slots, late = np.arange(len(lists)), lists >> 1, lists & 1
+        first = np.maximum.accumulate(np.where(np.diff(slots, prepend=-1), places, 0))  # of the same slot
+        before_late = np.cumsum(late) - late
+        before_late -= before_late[first]
+        before = np.stack([places - first - before_late, before_late])
+        bounds = np.stack([self._lists[lists & ~1], self._lists[lists | 1]])
+        return bounds >> 32, (bounds & 0xFFFFFFFF) + before
 
     def _enter(self, entries: Entries, ends: np.ndarray) -> None:
-        slots, rows, positions = entries
-        self._held[np.where(slots & 1, ends[1], ends[0])] = (rows << 8) | positions
-        np.add.at(self._ends, slots, np.uint32(1))
+        lists, rows, positions = entries
+        self._held[np.where(lists & 1, ends[1], ends[0])] = rows << 8 | positions
+        np.add.at(self._lists, lists, 1)
