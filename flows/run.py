@@ -10,7 +10,7 @@ from prefect.states import Cancelled, State
 
 import tasks
 from lib import store
-from lib.errors import Stopped
+from lib.errors import Stopped, UserError
 from lib.presets import StoriesConfig, with_overrides
 from lib.store import Config, Dataset
 from lib.web import blocks
@@ -81,6 +81,19 @@ def generated_for(split: Dataset) -> Dataset | None:
             return None
         dataset = above
     return dataset if dataset.stage != "ingest" else None
+
+
+def require_same_plan(config: StoriesConfig) -> None:
+    """UserError unless the stories that the views show were asked for with this plan: what is counted in one corpus is
+    no ground for buying stories for another."""
+    shown = store.newest("split")
+    asked = generated_for(shown) if shown else None
+    if asked is None or not same_plan(asked, config):
+        raise UserError(
+            f"the stories that coverage counts ({f'split/{shown.name}' if shown else 'none yet'}) were not asked for "
+            "with this plan, expected the same preset and the same --generate flags as made them: type the command "
+            "that made them once more (it comes from the cache), then --thin with its flags"
+        )
 
 
 def same_plan(dataset: Dataset, config: StoriesConfig) -> bool:

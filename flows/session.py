@@ -44,8 +44,9 @@ def generate_thin(config: Chain, question: str, count: int | None = None) -> Non
         raise UserError("--thin asks a teacher for stories: leave out --stories")
     before = coverage.coverage(store.connect(), question)
     start(config)
-    from flows.run import grown  # Prefect reads its settings on import
+    from flows.run import grown, require_same_plan  # Prefect reads its settings on import
 
+    require_same_plan(config)
     so_far = grown(config, 0)
     plan = thin.with_extras(so_far.generate.plan, before, count)
     coverage.show(before)

@@ -56,6 +56,18 @@ def test_a_plan_that_grows_takes_its_extras_along():
     assert grown(other, 10).generate.plan.extra == ()
 
 
+def test_stories_are_bought_only_for_the_corpus_that_was_counted():
+    from flows.run import require_same_plan
+
+    config = presets.with_overrides(presets.smoke(), {"generate": {"plan": PLAN.model_dump()}})
+    with pytest.raises(UserError, match="none yet"):
+        require_same_plan(config)
+    stories(PLAN)
+    require_same_plan(presets.with_overrides(config, {"generate": {"plan": {"count": 500}, "price_in": 1.0}}))
+    with pytest.raises(UserError, match="were not asked for with this plan"):
+        require_same_plan(presets.with_overrides(config, {"generate": {"plan": {"seed": 5}}}))
+
+
 def test_each_thin_word_is_asked_for_beside_the_rest_of_the_question():
     plan = thin.with_extras(PLAN, found(boy=500, crossing=15, bridge=40, troll=0))
     asked = [(extra.count, extra.verb, extra.noun, extra.after, extra.about) for extra in plan.extra]
