@@ -102,6 +102,8 @@ def test_nonsense_in_the_usage_is_no_number():
         ({"retry_after": "soon"}, None),
         ({"retry_after": "-5"}, None),
         ({"retry_after": "nan"}, None),
+        ({"retry_after": "Fri, 31 Dec 2027 23:59:59 +99999999999999999999"}, None),  # more than a C int holds
+        ({"retry_after": "Fri, 31 Dec 9999 23:59:59 -2359"}, None),
         ({}, None),
     ],
 )
@@ -135,6 +137,17 @@ def test_the_key_is_in_nothing_that_is_kept(answer):
     assert KEY not in text
     assert KEY[:8] not in text and KEY[3:11] not in text
     assert KEY[-4:] not in text
+
+
+@pytest.mark.parametrize("key", [KEY, "sk-canary/0123456789ABCDEF", "my-own-key-123456789"])
+@pytest.mark.parametrize(("cut", "answer"), [(500, lambda text: failure(400, "bad", text)), (2000, Answer)])
+def test_a_key_that_lies_across_the_place_where_a_text_is_cut_leaves_no_part_of_it(key, cut, answer):
+    for inside in range(5, 80, 6):  # characters of it before the cut, if no words of ours come first
+        with FakeTeacher(lambda request, times, text="." * (cut - inside) + key: answer(text)) as teacher:
+            attempt = ask(teacher, key=key)
+        kept = f"{attempt.error} {attempt.content}"
+        assert "..." in kept
+        assert not [part for part in (key[:5], key[4:9], key[-6:]) if part in kept]
 
 
 def test_what_never_reached_the_endpoint_costs_nothing_for_certain():

@@ -47,11 +47,15 @@ class Price:
         return self.of(attempt.tokens_in, attempt.tokens_out, attempt.tokens_cached or 0)
 
     def of(self, tokens_in: int, tokens_out: int, tokens_cached: int = 0) -> int:
-        """Micro-dollars for so many tokens, rounded up; cached ones only ever cost less."""
+        """Micro-dollars for so many tokens, rounded up; `tokens_cached` of those that went in are cached."""
         per_in, per_out, per_cached = self._parts
         cached = min(tokens_cached, tokens_in)
         used = (tokens_in - cached) * per_in + cached * per_cached + tokens_out * per_out
         return -(-used // PARTS)
+
+    def at_most(self, tokens_in: int, tokens_out: int) -> int:
+        """Micro-dollars for so many tokens, however many of them the endpoint says were cached."""
+        return max(self.of(tokens_in, tokens_out, cached) for cached in (0, tokens_in))
 
     def times(self, share: float) -> "Price":
         """The same price list with everything at this share of it."""

@@ -30,6 +30,8 @@ from lib.text.replies import storable
 MAX_BYTES = 4_000_000  # of one reply; a story takes 2,000
 MAX_FILE_BYTES = 2_000_000_000  # of a batch's output: 50,000 lines
 FILE_SECONDS = 1800.0  # for one upload or download
+# OpenAI's message on a wrong key spells out its beginning and its end.
+KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}|(?<=provided: )\S+|(?<=Bearer )\S+")
 BATCH_KEY = "storymill"  # the name of our key in a batch's metadata
 LOOPBACK = re.compile(r"https?://(127\.[\d.]+|localhost|\[::1\])([:/]|$)")
 
@@ -116,19 +118,21 @@ class Client:
         return {str(line["custom_id"]): self._cleaned(batch_line(line)) for line in lines}
 
     def _cleaned(self, attempt: Attempt) -> Attempt:
-        """Fit to be kept: bounded, storable, and without the key."""
+        """Fit to be kept: without the key, storable and bounded. First cleaned, then cut: half a key is still one."""
+        told = attempt.status != "malformed"  # else the content is whatever came
         return replace(
             attempt,
-            error=self._clean(attempt.error and attempt.error[:500]),
-            content=self._clean(attempt.content),
-            model=self._clean(attempt.model and attempt.model[:200]),
+            error=self._clean(attempt.error, 500, guess=True),
+            content=self._clean(attempt.content, None if told else 2000, guess=not told),
+            model=self._clean(attempt.model, 200),
         )
 
-    def _clean(self, text: str | None) -> str | None:
-        """`text` without the key, and without what UTF-8 cannot hold."""
+    def _clean(self, text: str | None, most: int | None = None, guess: bool = False) -> str | None:
+        """`text` without the key (with `guess`, without what looks like any), and without what UTF-8 cannot hold."""
         if text is None:
             return None
-        return storable(text.replace(self._key, "<key>") if len(self._key) > 7 else text)
+        text = text.replace(self._key, "<key>") if len(self._key) > 7 else text
+        return storable(KEY_LIKE.sub("<key>", text) if guess else text)[:most]
 
     async def _bound(self, response: httpx2.Response) -> None:
         if response.headers.get("content-encoding", "identity") != "identity":

@@ -79,8 +79,16 @@ class TeacherConfig(Config):
             raise ValueError("teacher openai needs the name of a model; give --model, and --base-url if not OpenAI's")
         if self.teacher == "openai" and self.mischief:
             raise ValueError("only the built-in storyteller can be told to misbehave; leave out mischief")
-        if self.teacher == "openai" and self.budget is not None and not (self.price_in or self.price_out):
-            raise ValueError("a budget needs prices to count with; give price_in and price_out, or leave out budget")
+        if self.teacher == "openai" and self.budget is not None and not (self.price_in and self.price_out):
+            raise ValueError(
+                f"a budget needs prices to count with, and price_in is {self.price_in:g}, price_out {self.price_out:g}; "
+                "give price_in and price_out, or leave out budget"
+            )
+        if self.price_cached is not None and self.price_cached > self.price_in:
+            raise ValueError(
+                f"price_cached is {self.price_cached:g} and price_in {self.price_in:g}, but cached tokens are the "
+                "cheaper ones; set price_cached to at most price_in, or leave it out"
+            )
         return self
 
     @property

@@ -55,7 +55,7 @@ def lines(config: GenerateConfig) -> Iterator[str]:
     for request, state in zip(requests, stands.states, strict=True):
         worst = worst_tokens(request.payload)
         if state != SETTLED:
-            most, tokens = most + prices["live"].of(*worst), tokens + sum(worst)
+            most, tokens = most + prices["live"].at_most(*worst), tokens + sum(worst)
     yield f"at most {_dollars(most)} live without retries: {tokens:,} tokens, with every reply at its longest"
     if not costs["live"]:
         yield f"`storymill plan --pilot {PILOT}` sends the first {PILOT} for real, keeps them, and estimates the rest"
