@@ -82,14 +82,14 @@ class FakeTeacher:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
                 length = int(head.split("content-length:")[1].split()[0]) if "content-length:" in head else 0
-                await self._reply(await reader.readexactly(length), writer)
+                await self._reply(head.split("\r\n")[0], await reader.readexactly(length), writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             return
         finally:
             writer.close()
 
-    async def _reply(self, body: bytes, writer: asyncio.StreamWriter) -> None:
-        request = json.loads(body) if body[:1] == b"{" else {}  # else a file, or a GET
+    async def _reply(self, line: str, body: bytes, writer: asyncio.StreamWriter) -> None:
+        request = json.loads(body) if body[:1] == b"{" else {"line": line, "sent": body.decode()}  # a file, or a GET
         key = json.dumps(request, sort_keys=True)
         self.calls[key] += 1
         self.requests.append(request)

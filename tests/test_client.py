@@ -8,8 +8,9 @@ import time
 import pytest
 
 from lib.errors import UserError
+from lib.text.batch_outcomes import batch_line
 from lib.text.client import Client
-from lib.text.outcomes import Attempt, batch_line
+from lib.text.outcomes import Attempt
 from tests.teacher import Answer, FakeTeacher, completion, failure, told
 
 KEY = "sk-canary-0123456789abcdef"
@@ -169,11 +170,18 @@ def test_what_never_reached_the_endpoint_costs_nothing_for_certain():
         ({"response": {"status_code": 400, "body": {"error": {"message": "no"}}}}, "invalid_request", True),
         ({"response": None, "error": {"code": "batch_expired", "message": "late"}}, "expired", True),
         ({"response": None, "error": {"code": "odd"}}, "server_error", True),
-        ({}, "server_error", True),
+        ({}, "malformed", False),
+        ({"response": [1]}, "malformed", False),
+        (
+            {"response": {"status_code": 200, "body": {"choices": [{"finish_reason": [], "message": {}}]}}},
+            "malformed",
+            False,
+        ),
     ],
 )
 def test_each_line_of_a_batch_has_its_name(line, status, unbilled):
-    attempt = batch_line({"custom_id": "r-1", **line})
+    name, attempt = batch_line(json.dumps({"custom_id": "r-1", **line}).encode())
+    assert name == "r-1"
     assert (attempt.status, attempt.unbilled) == (status, unbilled)
 
 

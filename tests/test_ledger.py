@@ -56,6 +56,12 @@ def test_the_view_has_the_same_types_empty_written_and_sealed(data_root):
     assert empty == written == types()
 
 
+def test_what_utf8_cannot_hold_is_appended_and_sealed(data_root):
+    write(data_root, row("a", raw="b\ud800c\x00"))
+    ledger.seal(data_root)
+    assert seen(data_root) == [("a", 1, "b\\ud800c\\x00")]
+
+
 def test_an_appended_row_is_readable_before_the_writer_is_closed(data_root):
     with ledger.Writer(data_root) as writer:
         writer.append(row("a", raw='line\r\n "end" \u2028'))

@@ -1,13 +1,14 @@
 """What an attempt to get a completion came to, in one word that decides what follows.
 
-In:   the body of a 200, the exception that the openai client raised, or a line of a batch's output
+In:   the body of a 200, or the exception that the openai client raised; batches are read in lib/text/batch_outcomes.py
 Out:  an Attempt with one of these statuses
 
     ok                                      an answer, though its content may still be unreadable
     refusal, truncated, filtered, empty     answered, but with no story: ask again a few times at most
     rate_limited, server_error, timeout,
     connection, malformed, too_large,
-    expired (a batch did not come to it)    may go away: wait, then try again
+    expired (a batch did not come to it),
+    lost (nobody knows what came of it)     may go away: wait, then try again
     unauthorized, forbidden, not_found,
     invalid_request, no_quota               will not go away: stop
 
@@ -80,6 +81,7 @@ def completion(body: bytes, http_status: int) -> Attempt:
         choice = data["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
         content, refusal = message.get("content"), message.get("refusal")
+        status = {"length": "truncated", "content_filter": "filtered"}.get(finish, "ok")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         problem = f"not a chat completion ({type(error).__name__}: {error})"
         whole = body.decode("utf-8", "backslashreplace")
@@ -88,7 +90,6 @@ def completion(body: bytes, http_status: int) -> Attempt:
         return Attempt(
             "malformed", http_status=http_status, error=f"the content is a {type(content).__name__}, not text"
         )
-    status = {"length": "truncated", "content_filter": "filtered"}.get(finish, "ok")
     if refusal or finish == "refusal":
         status, content = "refusal", content or str(refusal)
     elif status == "ok" and not (content or "").strip():
@@ -144,21 +145,6 @@ def refused(http_status: int, code: str, kind: str, message: str, headers: Any) 
     # OpenAI's 401 spells out part of the key, so nothing of such a text is kept but its code
     text = f"{code} {kind}".strip() if http_status in (401, 403) else message
     return Attempt(status, http_status=http_status, retry_after=_retry_after(headers), error=text)
-
-
-def batch_line(line: dict[str, Any]) -> Attempt:
-    """What one line of a batch's output or error file says."""
-    response, error = line.get("response") or {}, line.get("error") or {}
-    body, http_status = response.get("body"), response.get("status_code")
-    if http_status == 200:
-        return completion(json.dumps(body).encode(), 200)
-    if isinstance(http_status, int):
-        said = body.get("error") if isinstance(body, dict) else None
-        said = said if isinstance(said, dict) else {}
-        code, kind, message = (str(said.get(name) or "") for name in ("code", "type", "message"))
-        return refused(http_status, code, kind, message, {})
-    code = str(error.get("code") or "")
-    return Attempt("expired" if code == "batch_expired" else "server_error", http_status=500, error=f"batch: {code}")
 
 
 def refuses_format(attempt: Attempt) -> bool:

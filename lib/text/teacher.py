@@ -81,8 +81,8 @@ class TeacherConfig(Config):
             raise ValueError("only the built-in storyteller can be told to misbehave; leave out mischief")
         if self.teacher == "openai" and self.budget is not None and not (self.price_in and self.price_out):
             raise ValueError(
-                f"a budget needs prices to count with, and price_in is {self.price_in:g}, price_out {self.price_out:g}; "
-                "give price_in and price_out, or leave out budget"
+                f"a budget needs prices to count with, found price_in {self.price_in:g} and price_out "
+                f"{self.price_out:g}: give price_in and price_out, or leave out budget"
             )
         if self.price_cached is not None and self.price_cached > self.price_in:
             raise ValueError(

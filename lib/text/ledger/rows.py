@@ -47,6 +47,11 @@ def folder_of(root: Path) -> Path:
     return root / "requests"
 
 
+def storable(text: str) -> str:
+    """`text` with what no UTF-8 file can hold spelt out, so that the ledger can keep it."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
 def spent(row: Mapping[str, Any]) -> int:
     """Micro-dollars that this row counts for."""
     cost = row.get("cost_microdollars")
