@@ -50,6 +50,7 @@ class FakeTeacher:
         self._answer = answer
         self.calls: Counter[str] = Counter()  # by request body
         self.requests: list[dict[str, Any]] = []
+        self.heads: list[str] = []  # in lower case
 
     def __enter__(self) -> "FakeTeacher":
         self._loop, started = asyncio.new_event_loop(), threading.Event()
@@ -81,6 +82,7 @@ class FakeTeacher:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                self.heads.append(head)
                 length = int(head.split("content-length:")[1].split()[0]) if "content-length:" in head else 0
                 await self._reply(head.split("\r\n")[0], await reader.readexactly(length), writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
