@@ -22,9 +22,10 @@ def test_a_cost_is_whole_micro_dollars_rounded_up():
 
 
 def test_half_of_a_price_is_exactly_half():
-    half = MINI.times(0.5)
+    half = MINI.less(0.5)
     assert (half.tokens_in, half.cached, half.tokens_out, half.version) == (0.075, 0.0375, 0.3, "2026-11")
     assert half.of(200, 100) == 45
+    assert MINI.less(0.9).tokens_in == 0.015
 
 
 @pytest.mark.parametrize(

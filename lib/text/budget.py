@@ -1,7 +1,8 @@
 """What requests cost, and a budget that holds whatever is in flight: whole micro-dollars, no floats.
 
 In:   unit prices, a limit, what was spent before
-Out:  Price.cost of an attempt, worst_tokens of a request that has not gone out yet; Budget.reserve and Budget.settle
+Out:  Price.cost of an attempt; worst_tokens of a request that has not gone out yet, and Price.at_most of them;
+      Budget.reserve and Budget.settle
 
 Before a request goes out its worst case is reserved. spent + reserved never exceeds the limit, so the bill cannot,
 however many are in flight. Where the next one does not fit, it waits until those in flight settle (their true cost is
@@ -57,10 +58,11 @@ class Price:
         """Micro-dollars for so many tokens, however many of them the endpoint says were cached."""
         return max(self.of(tokens_in, tokens_out, cached) for cached in (0, tokens_in))
 
-    def times(self, share: float) -> "Price":
-        """The same price list with everything at this share of it."""
+    def less(self, discount: float) -> "Price":
+        """The same price list with this share taken off everything."""
+        share = 1 - _exact(discount)  # in floats, 1 - 0.9 makes 0.15 into 0.014999999999999998
         scaled = {name: getattr(self, name) for name in ("tokens_in", "tokens_out", "tokens_cached")}
-        exact = {name: None if each is None else float(_exact(each) * _exact(share)) for name, each in scaled.items()}
+        exact = {name: None if each is None else float(_exact(each) * share) for name, each in scaled.items()}
         return replace(self, **exact)
 
     @property

@@ -51,6 +51,9 @@ class TeacherConfig(Config):
     token_limit: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="what the endpoint calls that limit; OpenAI's reasoning models know only the second"
     )
+    structured: Literal["schema", "json", "text"] = Field(
+        "schema", description="ask for a JSON schema, for JSON, or for plain text, whichever the endpoint can"
+    )
     seeded: bool = Field(True, description="send a seed of its own with each request; some endpoints refuse one")
     reasks: int = Field(2, ge=0, le=20, description="how often an answer without a story is asked for again")
     mischief: Mischief | None = Field(None, description="how the built-in storyteller misbehaves, for tests")
@@ -96,13 +99,15 @@ class TeacherConfig(Config):
         """Who answers, as it stands in every row."""
         return "storyteller" if self.teacher == "storyteller" else f"openai:{self.model}"
 
-    def price(self) -> Price:
-        """Of a live request; a batch costs `batch_discount` less."""
-        return Price(self.price_in, self.price_out, self.price_cached, self.price_version)
+    def prices(self) -> dict[str, Price]:
+        """By transport: a batch costs `batch_discount` less."""
+        live = Price(self.price_in, self.price_out, self.price_cached, self.price_version)
+        return {"live": live, "batch": live.less(self.batch_discount)}
 
-    def settings(self) -> dict[str, Any]:
-        """What every request says, besides its messages, its response format and its seed."""
+    def settings(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """What every request says, besides its messages and its seed; `schema` is the format to have answers in."""
         given = {"model": self.model, self.token_limit: self.max_tokens, "temperature": self.temperature}
+        given["response_format"] = {"schema": schema, "json": {"type": "json_object"}, "text": None}[self.structured]
         return {name: value for name, value in given.items() if value is not None}
 
 

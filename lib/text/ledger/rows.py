@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
 ANSWERED = ("ok", "refusal", "truncated", "filtered", "empty", "unreadable")  # the teacher's last word on that attempt
 READABLE = ("ok", "unreadable")  # those whose content may hold a story
 IN_FLIGHT = "sent"  # an intent: about to go out, or on its way
-LOST = "lost"  # an intent whose process died before the outcome: it may have been answered and billed
+LOST = "lost"  # sent, and nobody knows what came of it: the process died, or a batch brought nothing back for it
 
 
 def folder_of(root: Path) -> Path:
