@@ -1,11 +1,14 @@
 """What `storymill plan` says about money before anything is sent, and what its pilot sends."""
 
+import json
 import re
 
+import pyarrow.parquet as pq
 import pytest
 
 from lib.errors import Stopped
 from lib.stages.selfinstruct import SelfinstructConfig
+from lib.text import ledger as text_ledger
 from lib.text.storyteller import Mischief, running
 from lib.web import cost
 from tests.economy import SPENT, build, config_for, stats
@@ -97,3 +100,22 @@ def test_the_cost_of_self_instruct_is_said_for_its_first_round():
         cost.pilot(config, 10, silent)
         assert "10 of 25 requests are answered" in said(config) and "judging by 10" in said(config)
         assert ask("select count(*) from requests") == (10,)
+
+
+def test_a_segment_that_is_sealed_before_the_view_is_asked_is_found_again(data_root, monkeypatch):
+    sql = text_ledger.requests_sql
+    with running() as base_url:
+        config = config_for(base_url, 50)
+        cost.pilot(config, 20, silent)
+        (sealed,) = (data_root / "requests").glob("requests-*.parquet")
+        rows = [json.dumps(each) for each in pq.read_table(sealed).to_pylist()]
+        sealed.with_suffix(".jsonl").write_text("\n".join(rows) + "\n")
+        sealed.unlink()
+
+        def late(root):
+            found = sql(root)
+            text_ledger.seal(root)
+            return found
+
+        monkeypatch.setattr(text_ledger, "requests_sql", late)
+        assert "judging by 20 answered ones" in said(config)

@@ -107,6 +107,13 @@ def sampled(like: Request, prices: Mapping[str, Price]) -> Sample:
 
 
 def _asked(query: str, *values: str) -> list[tuple]:
+    try:
+        return _asked_once(query, *values)
+    except duckdb.IOException:  # another process sealed a segment since it was listed: look again
+        return _asked_once(query, *values)
+
+
+def _asked_once(query: str, *values: str) -> list[tuple]:
     with duckdb.connect() as con:
         con.execute(f"create view requests as {ledger.requests_sql(store.root())}")
         return con.execute(query, values).fetchall()
