@@ -103,7 +103,7 @@ def plan(
     found = Plan()
     wiring.everything(presets.chosen(source, changes), found.do)
     tables.show(["stage", "a run would", "why"], [(line.stage, line.what, line.why) for line in found.lines], "table")
-    if config := found.unmade.get("generate"):
+    if config := found.unmade.get("generate") or found.unmade.get("selfinstruct"):
         if pilot:
             cost.pilot(config, pilot, lambda text, *_: print(text, file=sys.stderr))
         print("\nrequests:", *cost.lines(config), sep="\n  ")

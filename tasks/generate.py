@@ -15,15 +15,17 @@ SECRET = "openai-api-key"  # the block's name; the environment goes first
 @stage_task(stage)
 def generate(config: stage.GenerateConfig) -> Dataset:
     """Ask the teacher for the stories of the plan that were not answered yet."""
-    if config.teacher == "openai" and not os.environ.get(KEY_VARIABLE):
-        load_key()
-    return perform(stage, config)
+    return perform(stage, config, beside={"api_key": api_key})
 
 
-def load_key() -> None:
-    """Put the key of the Secret block, if there is one, where the client looks for it: never into a parameter."""
+def api_key() -> str:
+    """The teacher's key, "" where there is none: the stage says what is missing and where to put it.
+
+    Called where the key is used: it stays out of parameters, and out of the environment that children inherit.
+    """
+    if key := os.environ.get(KEY_VARIABLE):
+        return key
     try:
-        secret = Secret.load(SECRET)
-    except ValueError:
-        return  # no such block: the stage says what is missing and where to put it
-    os.environ[KEY_VARIABLE] = secret.get()
+        return str(Secret.load(SECRET).get())
+    except ValueError:  # no such block
+        return ""

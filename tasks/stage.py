@@ -4,8 +4,9 @@ The cached result lives inside the dataset's folder: delete the folder, and both
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -84,10 +85,20 @@ def stage_task(stage: ModuleType, **options: Any) -> Callable[[Callable[..., Dat
     )
 
 
-def perform(stage: ModuleType, config: Config, *, in_child: bool = False, **inputs: Dataset) -> Dataset | State:
-    """Build the stage's dataset, saying how it goes, and show its counts. A stop that was asked for is no failure."""
+def perform(
+    stage: ModuleType,
+    config: Config,
+    *,
+    in_child: bool = False,
+    beside: Mapping[str, Any] | None = None,
+    **inputs: Dataset,
+) -> Dataset | State:
+    """Build the stage's dataset, saying how it goes, and show its counts. A stop that was asked for is no failure.
+
+    `beside` goes to the stage as it is, in this process alone, and is part of no name.
+    """
     name = stage.STAGE.name
-    do = launch.build_in_child if in_child else stages.build
+    do = launch.build_in_child if in_child else partial(stages.build, beside=beside)
     try:
         dataset = do(name, config, inputs, Shown(name))
     except Stopped as stop:

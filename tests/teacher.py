@@ -50,6 +50,7 @@ class FakeTeacher:
         self._answer = answer
         self.calls: Counter[str] = Counter()  # by request body
         self.requests: list[dict[str, Any]] = []
+        self.heads: list[str] = []  # in lower case
 
     def __enter__(self) -> "FakeTeacher":
         self._loop, started = asyncio.new_event_loop(), threading.Event()
@@ -81,15 +82,16 @@ class FakeTeacher:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                self.heads.append(head)
                 length = int(head.split("content-length:")[1].split()[0]) if "content-length:" in head else 0
-                await self._reply(await reader.readexactly(length), writer)
+                await self._reply(head.split("\r\n")[0], await reader.readexactly(length), writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             return
         finally:
             writer.close()
 
-    async def _reply(self, body: bytes, writer: asyncio.StreamWriter) -> None:
-        request = json.loads(body) if body[:1] == b"{" else {}  # else a file, or a GET
+    async def _reply(self, line: str, body: bytes, writer: asyncio.StreamWriter) -> None:
+        request = json.loads(body) if body[:1] == b"{" else {"line": line, "sent": body.decode()}  # a file, or a GET
         key = json.dumps(request, sort_keys=True)
         self.calls[key] += 1
         self.requests.append(request)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -162,6 +163,19 @@ def test_an_answer_without_a_story_is_asked_again_with_another_seed_and_then_lef
         ["unreadable", "ok"],
     ]
     assert set(teacher.calls.values()) == {1}  # never the same question twice
+
+
+def test_a_fault_of_ours_leaves_no_intent_without_its_outcome(data_root):
+    def stumble(_content):
+        raise RecursionError("too deep")
+
+    (job,) = jobs(1)
+    job.request = replace(job.request, read=stumble)
+    with FakeTeacher(lambda request, times: told(request)) as teacher, pytest.raises(RecursionError):
+        see_through(data_root, teacher.base_url, [job], price=Price(1.0, 1.0))
+    intent, outcome = rows(data_root)
+    assert (intent["status"], outcome["status"], outcome["cost_microdollars"]) == ("sent", "lost", None)
+    assert outcome["reserved_microdollars"] == intent["reserved_microdollars"] > 0
 
 
 def test_a_ledger_that_cannot_be_written_ends_the_run(data_root, monkeypatch):

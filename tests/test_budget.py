@@ -4,10 +4,12 @@ import asyncio
 import random
 
 import pytest
+from pydantic import ValidationError
 
 from lib.text.budget import Budget, Exhausted, Price, microdollars, worst_tokens
 from lib.text.outcomes import Attempt
 from lib.text.storyteller.server import TOKEN
+from lib.text.teacher import TeacherConfig
 
 MINI = Price(tokens_in=0.15, tokens_out=0.6, tokens_cached=0.075, version="2026-11")
 
@@ -20,18 +22,27 @@ def test_a_cost_is_whole_micro_dollars_rounded_up():
 
 
 def test_half_of_a_price_is_exactly_half():
-    half = MINI.times(0.5)
+    half = MINI.less(0.5)
     assert (half.tokens_in, half.cached, half.tokens_out, half.version) == (0.075, 0.0375, 0.3, "2026-11")
     assert half.of(200, 100) == 45
+    assert MINI.less(0.9).tokens_in == 0.015
 
 
 @pytest.mark.parametrize(
     ("attempt", "cost"),
     [
         (Attempt("rate_limited", http_status=429), 0),
+        (Attempt("server_error", http_status=500), 0),
         (Attempt("server_error", http_status=503), 0),
         (Attempt("invalid_request", http_status=400), 0),
-        (Attempt("filtered", http_status=400), 0),
+        (Attempt("invalid_request", http_status=422), 0),
+        (Attempt("unauthorized", http_status=401), 0),
+        (Attempt("not_found", http_status=404), 0),
+        (Attempt("filtered", http_status=400), None),  # a prompt or a reply that was read to its end, and is billed
+        (Attempt("server_error", http_status=408), None),  # a gateway lost patience: what was told behind it counts
+        (Attempt("server_error", http_status=502), None),
+        (Attempt("server_error", http_status=504), None),
+        (Attempt("server_error", http_status=524), None),
         (Attempt("expired"), 0),
         (Attempt("connection", unsent=True), 0),
         (Attempt("connection"), None),
@@ -43,6 +54,25 @@ def test_half_of_a_price_is_exactly_half():
 )
 def test_what_was_refused_costs_nothing_and_what_nobody_knows_stays_unknown(attempt, cost):
     assert MINI.cost(attempt) == cost
+
+
+def test_a_cached_price_above_the_plain_one_is_what_a_request_can_cost_at_most():
+    odd = Price(tokens_in=1.0, tokens_out=2.0, tokens_cached=3.0)
+    assert odd.of(10, 5, 10) == odd.at_most(10, 5) == 40
+    assert MINI.at_most(10, 5) == MINI.of(10, 5)
+
+
+@pytest.mark.parametrize(
+    ("prices", "problem"),
+    [
+        ({"price_in": 0.1, "price_out": 0.6, "price_cached": 0.2}, "price_cached is 0.2"),
+        ({"price_in": 0.1}, "give price_in and price_out"),
+        ({"price_out": 0.6}, "give price_in and price_out"),
+    ],
+)
+def test_a_budget_is_refused_with_prices_that_cannot_hold_it(prices, problem):
+    with pytest.raises(ValidationError, match=problem):
+        TeacherConfig(teacher="openai", model="some-1", budget=1.0, **prices)
 
 
 def test_no_prompt_has_more_tokens_than_its_bound():

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from lib.errors import UserError
+from lib.text.batch_outcomes import batch_line
 from lib.text.client import Client
-from lib.text.outcomes import Attempt, batch_line
+from lib.text.outcomes import Attempt
 from tests.teacher import Answer, FakeTeacher, completion, failure, told
 
 KEY = "sk-canary-0123456789abcdef"
@@ -102,6 +103,8 @@ def test_nonsense_in_the_usage_is_no_number():
         ({"retry_after": "soon"}, None),
         ({"retry_after": "-5"}, None),
         ({"retry_after": "nan"}, None),
+        ({"retry_after": "Fri, 31 Dec 2027 23:59:59 +99999999999999999999"}, None),  # more than a C int holds
+        ({"retry_after": "Fri, 31 Dec 9999 23:59:59 -2359"}, None),
         ({}, None),
     ],
 )
@@ -137,6 +140,17 @@ def test_the_key_is_in_nothing_that_is_kept(answer):
     assert KEY[-4:] not in text
 
 
+@pytest.mark.parametrize("key", [KEY, "sk-canary/0123456789ABCDEF", "my-own-key-123456789"])
+@pytest.mark.parametrize(("cut", "answer"), [(500, lambda text: failure(400, "bad", text)), (2000, Answer)])
+def test_a_key_that_lies_across_the_place_where_a_text_is_cut_leaves_no_part_of_it(key, cut, answer):
+    for inside in range(5, 80, 6):  # characters of it before the cut, if no words of ours come first
+        with FakeTeacher(lambda request, times, text="." * (cut - inside) + key: answer(text)) as teacher:
+            attempt = ask(teacher, key=key)
+        kept = f"{attempt.error} {attempt.content}"
+        assert "..." in kept
+        assert not [part for part in (key[:5], key[4:9], key[-6:]) if part in kept]
+
+
 def test_what_never_reached_the_endpoint_costs_nothing_for_certain():
     with FakeTeacher(lambda request, times: told(request)) as teacher:
         pass
@@ -156,11 +170,18 @@ def test_what_never_reached_the_endpoint_costs_nothing_for_certain():
         ({"response": {"status_code": 400, "body": {"error": {"message": "no"}}}}, "invalid_request", True),
         ({"response": None, "error": {"code": "batch_expired", "message": "late"}}, "expired", True),
         ({"response": None, "error": {"code": "odd"}}, "server_error", True),
-        ({}, "server_error", True),
+        ({}, "malformed", False),
+        ({"response": [1]}, "malformed", False),
+        (
+            {"response": {"status_code": 200, "body": {"choices": [{"finish_reason": [], "message": {}}]}}},
+            "malformed",
+            False,
+        ),
     ],
 )
 def test_each_line_of_a_batch_has_its_name(line, status, unbilled):
-    attempt = batch_line({"custom_id": "r-1", **line})
+    name, attempt = batch_line(json.dumps({"custom_id": "r-1", **line}).encode())
+    assert name == "r-1"
     assert (attempt.status, attempt.unbilled) == (status, unbilled)
 
 

@@ -1,10 +1,14 @@
 """What `storymill plan` says about money before anything is sent, and what its pilot sends."""
 
+import json
 import re
 
+import pyarrow.parquet as pq
 import pytest
 
 from lib.errors import Stopped
+from lib.stages.selfinstruct import SelfinstructConfig
+from lib.text import ledger as text_ledger
 from lib.text.storyteller import Mischief, running
 from lib.web import cost
 from tests.economy import SPENT, build, config_for, stats
@@ -71,3 +75,47 @@ def test_free_requests_are_estimated_in_tokens_and_time():
         text = said(config_for(base_url, 50, **free, requests_per_minute=60.0))
     assert "live      $0.0000" in text and "30 s at" in text and "within 60 requests a minute" in text
     assert "tokens" in text and "(95 %:" in text
+
+
+def test_what_was_answered_by_batch_says_nothing_about_the_time_of_a_live_run():
+    with running() as base_url:
+        cost.pilot(config_for(base_url, 100, transport="batch", batch_poll_seconds=0.01), 20, silent)
+        assert "judging by 20 answered ones" in said(config_for(base_url, 100))
+        assert "time      unknown: none like these were asked live so far" in said(config_for(base_url, 100))
+        assert "time      up to a day for each batch" in said(config_for(base_url, 100, transport="batch"))
+        cost.pilot(config_for(base_url, 100), 20, silent)
+        found = re.search(r"at ([\d.]+) s an attempt", said(config_for(base_url, 100)))
+    row = ask("select avg(latency_ms) / 1000 from requests where transport = 'live'")
+    assert float(found[1]) == pytest.approx(row[0], abs=0.006)
+
+
+def test_the_cost_of_self_instruct_is_said_for_its_first_round():
+    with running() as base_url:
+        given = {"base_url": base_url, "price_in": 0.15, "price_out": 0.6, "tasks_per_request": 4}
+        config = SelfinstructConfig(count=100, **given)
+        text = said(config)
+        assert stats(base_url)["requests"] == 0
+        assert "0 of 25 requests are answered" in text and "at most $0.0" in text
+        assert "until there are 100 tasks, or 125 requests" in text
+        cost.pilot(config, 10, silent)
+        assert "10 of 25 requests are answered" in said(config) and "judging by 10" in said(config)
+        assert ask("select count(*) from requests") == (10,)
+
+
+def test_a_segment_that_is_sealed_before_the_view_is_asked_is_found_again(data_root, monkeypatch):
+    sql = text_ledger.requests_sql
+    with running() as base_url:
+        config = config_for(base_url, 50)
+        cost.pilot(config, 20, silent)
+        (sealed,) = (data_root / "requests").glob("requests-*.parquet")
+        rows = [json.dumps(each) for each in pq.read_table(sealed).to_pylist()]
+        sealed.with_suffix(".jsonl").write_text("\n".join(rows) + "\n")
+        sealed.unlink()
+
+        def late(root):
+            found = sql(root)
+            text_ledger.seal(root)
+            return found
+
+        monkeypatch.setattr(text_ledger, "requests_sql", late)
+        assert "judging by 20 answered ones" in said(config)

@@ -114,3 +114,33 @@ def test_a_flow_with_a_teacher_that_errs_in_every_way_ends_with_every_story_and_
     tokens = tuple(sum(bill[name] for bill in known) for name in ("prompt_tokens", "completion_tokens"))
     assert ledger("select sum(tokens_in), sum(tokens_out) from requests") == tokens
     assert ledger(SPENT)[0] <= 1_000_000
+
+
+KEYED = """
+import os, sys
+from flows import server
+server.ensure()
+from prefect import flow
+from prefect.blocks.system import Secret
+from lib.stages.generate import GenerateConfig
+from tasks.generate import generate
+Secret(value=sys.argv[2]).save("openai-api-key", overwrite=True)
+config = GenerateConfig.model_validate_json(sys.argv[1])
+flow(lambda: generate(config), name="keyed")()
+assert sys.argv[2] not in str(os.environ), "children inherit the key"
+"""
+
+
+def test_the_key_of_the_secret_block_reaches_the_teacher_and_no_child(prefect_home, tmp_path):
+    from lib.stages.generate import GenerateConfig
+    from tests.teacher import FakeTeacher, told
+
+    key = "my-own-key-123456789"
+    with FakeTeacher(lambda request, times: told(request)) as teacher:
+        config = GenerateConfig(teacher="openai", model="fake-1", base_url=teacher.base_url, plan={"count": 5})
+        words = [sys.executable, "-c", KEYED, config.model_dump_json(), key]
+        env = runs.environment(prefect_home, tmp_path)
+        done = subprocess.run(words, cwd=runs.HOUSE, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert teacher.heads and all(f"bearer {key}" in head for head in teacher.heads)
+    assert key not in done.stdout + done.stderr

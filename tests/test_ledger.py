@@ -6,13 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 from lib.errors import UserError
-from lib.text import ledger
+from lib.text import batch_records, ledger
+from lib.text.budget import Price
+from lib.text.ledger import reading
+from lib.text.ledger.sealing import rows_of
 
 
 def row(request_id: str, attempt: int = 1, status: str = "ok", raw: str = "text") -> dict:
@@ -54,6 +58,12 @@ def test_the_view_has_the_same_types_empty_written_and_sealed(data_root):
     written = types()
     ledger.seal(data_root)
     assert empty == written == types()
+
+
+def test_what_utf8_cannot_hold_is_appended_and_sealed(data_root):
+    write(data_root, row("a", raw="b\ud800c\x00"))
+    ledger.seal(data_root)
+    assert seen(data_root) == [("a", 1, "b\\ud800c\\x00")]
 
 
 def test_an_appended_row_is_readable_before_the_writer_is_closed(data_root):
@@ -221,3 +231,57 @@ def test_a_ledger_of_before_these_columns_is_still_read(data_root):
         columns = [name for name, *_ in con.execute(f"describe {ledger.requests_sql(data_root)}").fetchall()]
         known = con.execute(f"select transport from ({ledger.requests_sql(data_root)}) order by request_id").fetchall()
     assert columns == ledger.SCHEMA.names and known == [(None,), ("live",)]
+
+
+# ---- while another process works
+
+
+def sealing_after_the_first_look(root, monkeypatch) -> None:
+    """As soon as a folder has been listed once, what was written in it is sealed."""
+    real, looked = Path.glob, []
+
+    def glob(self, pattern):
+        found = list(real(self, pattern))
+        if not looked:
+            looked.append(pattern)
+            ledger.seal(root)
+        return iter(found)
+
+    monkeypatch.setattr(Path, "glob", glob)
+
+
+def test_a_segment_that_is_sealed_while_it_is_looked_for_is_found(data_root, monkeypatch):
+    write(data_root, row("a"))
+    with monkeypatch.context() as meanwhile:
+        sealing_after_the_first_look(data_root, meanwhile)
+        assert ledger.load(data_root, ["a"])["a"].spent == 3
+    write(data_root, row("b"))
+    with monkeypatch.context() as meanwhile:
+        sealing_after_the_first_look(data_root, meanwhile)
+        assert seen(data_root) == [("a", 1, "text"), ("b", 1, "text")]
+
+
+def test_a_segment_that_is_sealed_before_it_is_opened_is_read_sealed(data_root, monkeypatch):
+    write(data_root, row("a"))
+
+    def late(path, *more):
+        ledger.seal(data_root)
+        return rows_of(path, *more)
+
+    monkeypatch.setattr(reading, "rows_of", late)
+    assert ledger.load(data_root, ["a"])["a"].spent == 3
+
+
+def test_a_batch_that_is_booked_while_the_plan_is_looked_at_is_no_error(data_root, monkeypatch):
+    line = {"a-1": {"model": "m", "messages": []}}
+    for _ in range(2):
+        batch_records.prepare(data_root, batch_records.Record("t", "", Price()), line)
+    found = batch_records.pending(data_root)
+    first = next(found)
+    for each in list(batch_records.pending(data_root)):
+        if each.key != first.key:
+            each.forget(data_root)
+    assert list(found) == []
+    assert batch_records.waiting(data_root) == {"a"}
+    first.path(data_root, "jsonl").unlink()
+    assert batch_records.waiting(data_root) == set()

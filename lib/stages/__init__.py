@@ -6,7 +6,9 @@ A stage module `lib/stages/<name>.py` holds STAGE, its config `<Name>Config`, an
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
+from typing import Any
 
 from lib import store
 from lib.store import Config, Dataset, Progress
@@ -30,8 +32,14 @@ def request_name(stage: str, config: Config, inputs: Mapping[str, Dataset]) -> s
     return store.request_name(module_of(stage).STAGE, config, inputs, external(stage, config))
 
 
-def build(stage: str, config: Config, inputs: Mapping[str, Dataset], on_progress: Progress | None = None) -> Dataset:
-    """Make or find that dataset, in this process."""
+def build(
+    stage: str,
+    config: Config,
+    inputs: Mapping[str, Dataset],
+    on_progress: Progress | None = None,
+    beside: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Make or find that dataset, in this process. `beside` is for the stage's function alone: no name depends on it."""
     module = module_of(stage)
-    fill = getattr(module, stage)
+    fill = partial(getattr(module, stage), **beside or {})
     return store.build(module.STAGE, config, inputs, fill, external=external(stage, config), on_progress=on_progress)

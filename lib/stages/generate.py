@@ -14,7 +14,7 @@ the missing ones up to 12.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 from pydantic import Field
@@ -32,9 +32,6 @@ class GenerateConfig(TeacherConfig):
     """Which stories to ask for, and from whom."""
 
     plan: prompts.PromptPlan = prompts.PromptPlan()
-    structured: Literal["schema", "json", "text"] = Field(
-        "schema", description="ask for a JSON schema, for JSON, or for plain text, whichever the endpoint can"
-    )
     max_tokens: int = Field(600, ge=16, description="longest reply, in tokens, for each story that it is asked for")
     part_rows: int = Field(2000, ge=1, description="asks per part file")
 
@@ -103,10 +100,8 @@ class Planned:
 def _settings(config: GenerateConfig, count: int) -> dict[str, Any]:
     """What a request for `count` stories says besides its messages."""
     length = "two to five paragraphs" if config.plan.design == "tinystories" else ""
-    shapes = {"schema": replies.response_format(count, length), "json": {"type": "json_object"}, "text": None}
-    shape = shapes[config.structured]
-    settings = config.settings() | {config.token_limit: config.max_tokens * count}
-    return settings | ({"response_format": shape} if shape else {})
+    schema = replies.response_format(count, length)
+    return config.settings(schema) | {config.token_limit: config.max_tokens * count}
 
 
 def _fewer(requests: int, *, stories_per_request: int) -> str:

@@ -15,9 +15,10 @@ last round stay: they are paid for.
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 from pydantic import Field
@@ -49,9 +50,6 @@ class SelfinstructConfig(TeacherConfig):
     max_similarity: float = Field(0.7, gt=0, le=1, description="ROUGE-L F with an earlier task above which none is new")
     most_requests: int | None = Field(None, ge=1, description="requests at most; default: 5 times the fewest possible")
     max_tokens: int = Field(3072, ge=16, description="longest reply, in tokens")
-    structured: Literal["schema", "json", "text"] = Field(
-        "schema", description="ask for a JSON schema, for JSON, or for plain text, whichever the endpoint can"
-    )
     part_rows: int = Field(1000, ge=1, description="tasks per part file")
 
     @property
@@ -80,6 +78,12 @@ def selfinstruct(draft: Draft, config: SelfinstructConfig, *, api_key: Key | Non
     draft.write_json("_record/rounds.json", rounds)
     draft.fact(requests=gathered.num_requests, seed_tasks=len(seeds), wanted=config.count)
     _write_parts(draft, config, gathered)
+
+
+def first_round(config: SelfinstructConfig) -> list[Request]:
+    """The requests that do if every task can be used."""
+    fewest = ceil(config.count / config.tasks_per_request)
+    return list(islice(_requests(config, _seeds(config)), min(fewest, config.limit)))
 
 
 def _missing(config: SelfinstructConfig, gathered: "Gathered") -> int:
@@ -113,9 +117,7 @@ def _seeds(config: SelfinstructConfig) -> list[Task]:
 
 def _requests(config: SelfinstructConfig, seeds: list[Task]) -> Iterator[Request]:
     """Request after request, without end; each a function of its number."""
-    shapes = {"schema": asking.RESPONSE_FORMAT, "json": {"type": "json_object"}, "text": None}
-    shape = shapes[config.structured]
-    settings = config.settings() | ({"response_format": shape} if shape else {})
+    settings = config.settings(asking.RESPONSE_FORMAT)
     names, settled = Names(config), partial(_settled, reasks=config.reasks)
     number = 0
     while True:

@@ -62,7 +62,7 @@ class Account:
         """
         price, tokens = price or self.prices[transport], worst_tokens(payload)
         settings = self._settings_of(planned or payload)
-        return Sent(request_id, attempt, payload, sum(tokens), price.of(*tokens), price, transport, settings)
+        return Sent(request_id, attempt, payload, sum(tokens), price.at_most(*tokens), price, transport, settings)
 
     def intend(self, sent: Sent) -> None:
         """Write down that this goes out now; it was reserved before."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from lib.text.account import Account
 from lib.text.client import Client
 from lib.text.jobs import Job, Judge, Patience
+from lib.text.ledger import LOST
 from lib.text.outcomes import Attempt
 from lib.text.pace import Clock, Pace
 
@@ -107,7 +108,11 @@ class Asking:
         self.begun += job.sent == 1
         self.sent += 1
         self._account.intend(sent)
-        attempt = job.heard(await self._client.ask(payload))
+        try:
+            attempt = job.heard(await self._client.ask(payload))
+        except Exception as error:  # a fault of ours; what was sent may be billed all the same
+            self._account.book(sent, Attempt(LOST, error=f"{type(error).__name__} while this was asked"))
+            raise
         self._account.book(sent, attempt)
         pause = self._judge.pause(job, payload, attempt)
         self._learn(sent.tokens, attempt, pause)

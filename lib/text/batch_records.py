@@ -10,13 +10,13 @@ out with the batch as metadata, so a batch that was created just before a kill i
 """
 
 import json
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lib.store.files import write_whole
 from lib.text.budget import Price
 from lib.text.ledger import folder_of
 
@@ -42,7 +42,7 @@ class Record:
         return {line["custom_id"]: line["body"] for line in map(json.loads, text.splitlines())}
 
     def write(self, root: Path) -> None:
-        _write_whole(self.path(root), json.dumps(asdict(self)).encode())
+        write_whole(self.path(root), json.dumps(asdict(self)).encode())
 
     def forget(self, root: Path) -> None:
         """Its answers are booked, or it never came to be. The record goes first: lines without one are nobody's."""
@@ -57,8 +57,7 @@ def prepare(root: Path, record: Record, payloads: Mapping[str, dict[str, Any]]) 
         for each, payload in payloads.items()
     ]
     text = "".join(line + "\n" for line in lines).encode()
-    folder_of(root).mkdir(parents=True, exist_ok=True)
-    _write_whole(record.path(root, "jsonl"), text)
+    write_whole(record.path(root, "jsonl"), text)
     record.write(root)
     return text
 
@@ -66,8 +65,22 @@ def prepare(root: Path, record: Record, payloads: Mapping[str, dict[str, Any]]) 
 def pending(root: Path) -> Iterator[Record]:
     """Every batch that was not forgotten yet."""
     for path in sorted(folder_of(root).glob("batch-*.json")):
-        found = json.loads(path.read_bytes())
+        try:
+            found = json.loads(path.read_bytes())
+        except FileNotFoundError:  # another process has booked it since it was listed
+            continue
         yield Record(**found | {"price": Price(**found["price"])})
+
+
+def waiting(root: Path) -> set[str]:
+    """The ids of the requests that are inside a batch. Needs no lock: a batch that is booked meanwhile is left out."""
+    inside: set[str] = set()
+    for record in pending(root):
+        try:
+            inside.update(parted(name)[0] for name in record.lines(root))
+        except FileNotFoundError:
+            continue
+    return inside
 
 
 def custom_id(request_id: str, attempt: int) -> str:
@@ -78,16 +91,3 @@ def parted(name: str) -> tuple[str, int]:
     """custom_id → request id and attempt."""
     request_id, _, attempt = name.rpartition("-")
     return request_id, int(attempt)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Whole or not there, and on the disk."""
-    draft = path.with_name(f"_{path.name}.{os.getpid()}")
-    with draft.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)

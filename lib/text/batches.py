@@ -19,16 +19,15 @@ from lib.errors import TransientError, UserError
 from lib.text.account import Account, Sent
 from lib.text.batch_records import Record, custom_id, parted, prepare
 from lib.text.budget import Exhausted
-from lib.text.client import Client
+from lib.text.client import Client, Failed
 from lib.text.jobs import LONGEST_PAUSE, Job, Judge, Patience
 from lib.text.ledger import LOST
-from lib.text.outcomes import FATAL, Attempt, classify
+from lib.text.outcomes import FATAL, Attempt
 from lib.text.pace import Clock
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000  # of one batch, as OpenAI has it
 MOST_FLYING = 4 * MOST_REQUESTS  # requests in batches at a time, at some 3 KB each: the next go when one has ended
 LINE_BYTES = 200  # of a line, besides its payload
-ENDED = ("completed", "expired", "cancelled", "failed")
 
 
 @dataclass
@@ -164,17 +163,17 @@ class Batches:
     async def _look_at(self, key: str) -> list[Job]:
         """If this batch has ended, book what it holds; gives back who has to be asked again."""
         batch_id = str(self.flying[key].record.batch_id)
-        batch = await self._insist(lambda: self._client.batch(batch_id))
-        if batch is None:
-            return self._booked(key, {}, Attempt(LOST, error=f"the endpoint knows no batch {batch_id}"))
-        if batch.status not in ENDED:
+        end = await self._insist(lambda: self._client.batch(batch_id))
+        if end is None:
             return []
         found: dict[str, Attempt] = {}
-        for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
-            found |= await self._insist(lambda file_id=file_id: self._client.batch_lines(file_id))
-        problem = "; ".join(f"{each.code}: {each.message}" for each in (batch.errors and batch.errors.data) or [])
-        status = "server_error" if batch.status == "failed" else "expired"
-        return self._booked(key, found, Attempt(status, http_status=500, error=problem or f"batch {batch.status}"))
+        otherwise = end.otherwise
+        for file_id in end.files:
+            lines = await self._insist(lambda file_id=file_id: self._client.batch_lines(file_id))
+            if lines is None:  # deleted, with answers that are paid for
+                otherwise = Attempt(LOST, error="the endpoint has no such file of this batch any more")
+            found |= lines or {}
+        return self._booked(key, found, otherwise)
 
     def _booked(self, key: str, found: dict[str, Attempt], otherwise: Attempt) -> list[Job]:
         """Every line into the ledger, then judged; gives back who has to be asked again."""
@@ -205,8 +204,8 @@ class Batches:
         for failures in range(self._patience.tries):
             try:
                 return await call()
-            except Exception as error:  # named as every attempt's is, and raised again as what it means
-                attempt = classify(error, self._client.deadline)
+            except Failed as failed:
+                attempt = failed.attempt
                 if attempt.status in FATAL:
                     why = f"{attempt.http_status} ({attempt.error}): {FATAL[attempt.status]}"
                     raise UserError(f"the endpoint takes no batch, {why}; transport live needs none") from None

@@ -1,7 +1,8 @@
 """What requests cost, and a budget that holds whatever is in flight: whole micro-dollars, no floats.
 
 In:   unit prices, a limit, what was spent before
-Out:  Price.cost of an attempt, worst_tokens of a request that has not gone out yet; Budget.reserve and Budget.settle
+Out:  Price.cost of an attempt; worst_tokens of a request that has not gone out yet, and Price.at_most of them;
+      Budget.reserve and Budget.settle
 
 Before a request goes out its worst case is reserved. spent + reserved never exceeds the limit, so the bill cannot,
 however many are in flight. Where the next one does not fit, it waits until those in flight settle (their true cost is
@@ -47,16 +48,21 @@ class Price:
         return self.of(attempt.tokens_in, attempt.tokens_out, attempt.tokens_cached or 0)
 
     def of(self, tokens_in: int, tokens_out: int, tokens_cached: int = 0) -> int:
-        """Micro-dollars for so many tokens, rounded up; cached ones only ever cost less."""
+        """Micro-dollars for so many tokens, rounded up; `tokens_cached` of those that went in are cached."""
         per_in, per_out, per_cached = self._parts
         cached = min(tokens_cached, tokens_in)
         used = (tokens_in - cached) * per_in + cached * per_cached + tokens_out * per_out
         return -(-used // PARTS)
 
-    def times(self, share: float) -> "Price":
-        """The same price list with everything at this share of it."""
+    def at_most(self, tokens_in: int, tokens_out: int) -> int:
+        """Micro-dollars for so many tokens, however many of them the endpoint says were cached."""
+        return max(self.of(tokens_in, tokens_out, cached) for cached in (0, tokens_in))
+
+    def less(self, discount: float) -> "Price":
+        """The same price list with this share taken off everything."""
+        share = 1 - _exact(discount)  # in floats, 1 - 0.9 makes 0.15 into 0.014999999999999998
         scaled = {name: getattr(self, name) for name in ("tokens_in", "tokens_out", "tokens_cached")}
-        exact = {name: None if each is None else float(_exact(each) * _exact(share)) for name, each in scaled.items()}
+        exact = {name: None if each is None else float(_exact(each) * share) for name, each in scaled.items()}
         return replace(self, **exact)
 
     @property

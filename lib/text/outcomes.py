@@ -1,17 +1,18 @@
 """What an attempt to get a completion came to, in one word that decides what follows.
 
-In:   the body of a 200, the exception that the openai client raised, or a line of a batch's output
+In:   the body of a 200, or the exception that the openai client raised; batches are read in lib/text/batch_outcomes.py
 Out:  an Attempt with one of these statuses
 
     ok                                      an answer, though its content may still be unreadable
     refusal, truncated, filtered, empty     answered, but with no story: ask again a few times at most
     rate_limited, server_error, timeout,
     connection, malformed, too_large,
-    expired (a batch did not come to it)    may go away: wait, then try again
+    expired (a batch did not come to it),
+    lost (nobody knows what came of it)     may go away: wait, then try again
     unauthorized, forbidden, not_found,
     invalid_request, no_quota               will not go away: stop
 
-Error texts are redacted: OpenAI's own message on a wrong key spells out part of that key.
+Texts come whole, as the endpoint wrote them; lib/text/client.py takes the key out of them and cuts them, in that order.
 """
 
 import json
@@ -24,7 +25,6 @@ from typing import Any
 import httpx2
 import openai
 
-NO_STORY = ("refusal", "truncated", "filtered", "empty")
 FATAL = {  # status: what the user can do
     "unauthorized": "check that the key in OPENAI_API_KEY (or in the Prefect Secret block) belongs to this base URL",
     "forbidden": "the key is known but may not use this model or region; check its permissions",
@@ -34,7 +34,10 @@ FATAL = {  # status: what the user can do
     "no_quota": "the account's quota is used up; add credit, then run the same command again: nothing is asked twice",
 }
 FORMAT_NAMES = re.compile(r"response_?format|json_?schema|json_?object|structured[ _]output", re.IGNORECASE)
-KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}|(?<=provided: )\S+|(?<=Bearer )\S+")
+# HTTP statuses after which nothing was used: the endpoint refused the request, or broke down or had no room before it
+# answered. All others leave it open: behind a gateway that gave up (408, 502, 504, 520 to 524) the reply may have been
+# told and billed.
+UNUSED = {400, 401, 402, 403, 404, 413, 422, 429, 500, 503, 529}
 
 
 class TooLarge(Exception):
@@ -43,7 +46,7 @@ class TooLarge(Exception):
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one attempt went. Texts are redacted and can be stored as UTF-8."""
+    """How one attempt went. What the client gives back is redacted, bounded, and can be stored as UTF-8."""
 
     status: str
     latency_ms: float = 0.0
@@ -59,8 +62,13 @@ class Attempt:
 
     @property
     def unbilled(self) -> bool:
-        """Whether nothing was used for certain: the endpoint refused it, or never had it."""
-        return self.unsent or self.status == "expired" or (self.http_status or 0) >= 400
+        """Whether nothing was used for certain: refused before a word was told, or it never got there.
+
+        A prompt or reply that a filter held back (Azure's 400 content_filter) was read, and is billed.
+        """
+        if self.status == "filtered":
+            return False
+        return self.unsent or self.status == "expired" or self.http_status in UNUSED
 
 
 # ---- giving it a name
@@ -73,15 +81,15 @@ def completion(body: bytes, http_status: int) -> Attempt:
         choice = data["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
         content, refusal = message.get("content"), message.get("refusal")
+        status = {"length": "truncated", "content_filter": "filtered"}.get(finish, "ok")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        start = body[:2000].decode("utf-8", "backslashreplace")
         problem = f"not a chat completion ({type(error).__name__}: {error})"
-        return Attempt("malformed", http_status=http_status, content=start, error=problem)
+        whole = body.decode("utf-8", "backslashreplace")
+        return Attempt("malformed", http_status=http_status, content=whole, error=problem)
     if content is not None and not isinstance(content, str):
         return Attempt(
             "malformed", http_status=http_status, error=f"the content is a {type(content).__name__}, not text"
         )
-    status = {"length": "truncated", "content_filter": "filtered"}.get(finish, "ok")
     if refusal or finish == "refusal":
         status, content = "refusal", content or str(refusal)
     elif status == "ok" and not (content or "").strip():
@@ -108,7 +116,7 @@ def _usage(usage: Any) -> dict[str, int | None]:
 
 
 def classify(error: Exception, deadline: float) -> Attempt:
-    """What went wrong, in one word and one redacted line."""
+    """What went wrong, in one word and one line."""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, TooLarge):
         return Attempt("too_large", error=str(error))
@@ -121,8 +129,8 @@ def classify(error: Exception, deadline: float) -> Attempt:
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__ or error
         unsent = isinstance(cause, httpx2.ConnectError)
-        return Attempt("connection", error=KEY_LIKE.sub("<key>", f"{type(cause).__name__}: {cause}"), unsent=unsent)
-    return Attempt("malformed", error=KEY_LIKE.sub("<key>", text))
+        return Attempt("connection", error=f"{type(cause).__name__}: {cause}", unsent=unsent)
+    return Attempt("malformed", error=text)
 
 
 def refused(http_status: int, code: str, kind: str, message: str, headers: Any) -> Attempt:
@@ -135,23 +143,8 @@ def refused(http_status: int, code: str, kind: str, message: str, headers: Any) 
     elif code in ("content_filter", "content_policy_violation"):
         return Attempt("filtered", http_status=http_status, content="", error=code)
     # OpenAI's 401 spells out part of the key, so nothing of such a text is kept but its code
-    text = f"{code} {kind}".strip() if http_status in (401, 403) else KEY_LIKE.sub("<key>", message)
+    text = f"{code} {kind}".strip() if http_status in (401, 403) else message
     return Attempt(status, http_status=http_status, retry_after=_retry_after(headers), error=text)
-
-
-def batch_line(line: dict[str, Any]) -> Attempt:
-    """What one line of a batch's output or error file says."""
-    response, error = line.get("response") or {}, line.get("error") or {}
-    body, http_status = response.get("body"), response.get("status_code")
-    if http_status == 200:
-        return completion(json.dumps(body).encode(), 200)
-    if isinstance(http_status, int):
-        said = body.get("error") if isinstance(body, dict) else None
-        said = said if isinstance(said, dict) else {}
-        code, kind, message = (str(said.get(name) or "") for name in ("code", "type", "message"))
-        return refused(http_status, code, kind, message, {})
-    code = str(error.get("code") or "")
-    return Attempt("expired" if code == "batch_expired" else "server_error", http_status=500, error=f"batch: {code}")
 
 
 def refuses_format(attempt: Attempt) -> bool:
@@ -170,7 +163,7 @@ def _retry_after(headers: Any) -> float | None:
         except ValueError:
             try:
                 seconds = parsedate_to_datetime(value).timestamp() - time.time()  # a date says nothing else
-            except ValueError:
+            except (ValueError, OverflowError, TypeError):  # whatever somebody may write there
                 continue
         if 0 <= seconds < 1e7:
             return round(seconds, 3)

@@ -180,11 +180,6 @@ def _tidy(text: str) -> str:
     return " ".join(text.strip(" \t\r\n\"'*_").split())
 
 
-def storable(text: str) -> str:
-    """`text` with what no UTF-8 file can hold spelt out, so that the ledger can keep it."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
-
-
 def _banned(text: str) -> Fault | None:
     found = BANNED.search(text)
     return found and Fault("bad_characters", f"U+{ord(found.group()):04X} at character {found.start()}")

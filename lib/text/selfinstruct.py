@@ -15,8 +15,9 @@ from itertools import islice
 from typing import Any
 
 from lib.text.alpaca import NO_INPUT, Task
+from lib.text.ledger import storable
 from lib.text.reading import DECODER
-from lib.text.replies import BANNED, Fault, storable
+from lib.text.replies import BANNED, Fault
 
 Candidate = tuple[Task, Fault | None]
 MOST_OBJECTS = 400  # openings of JSON objects that are tried

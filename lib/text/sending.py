@@ -66,12 +66,11 @@ async def _send(
 ) -> dict[str, Any]:
     config = plan.config
     budget = Budget(None if config.budget is None else microdollars(config.budget), plan.standing.spent)
-    prices = {"live": config.price(), "batch": config.price().times(1 - config.batch_discount)}
     client = Client(base_url, key, deadline=config.deadline, connections=config.concurrency + 1)  # one for batches
     started = time.monotonic()
     try:
         with ledger.Writer(root()) as writer:
-            account = Account(writer, config.source, budget, prices)
+            account = Account(writer, config.source, budget, config.prices())
             run = _Run(plan, client, account, base_url, progress)
             ticking = asyncio.create_task(run.asking.report(run.say))
             try:

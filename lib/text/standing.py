@@ -59,7 +59,7 @@ class Standing:
 def look(requests: Requests) -> Standing:
     """One pass over the plan, beside the ledger."""
     states, spent, waiting = bytearray(len(requests)), 0, {}
-    handed = {batch_records.parted(name)[0] for each in batch_records.pending(root()) for name in each.lines(root())}
+    handed = batch_records.waiting(root())
     for start in range(0, len(requests), WINDOW):
         window = requests[start : start + WINDOW]
         past = ledger.load(root(), [request.request_id for request in window])

@@ -51,6 +51,9 @@ class TeacherConfig(Config):
     token_limit: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="what the endpoint calls that limit; OpenAI's reasoning models know only the second"
     )
+    structured: Literal["schema", "json", "text"] = Field(
+        "schema", description="ask for a JSON schema, for JSON, or for plain text, whichever the endpoint can"
+    )
     seeded: bool = Field(True, description="send a seed of its own with each request; some endpoints refuse one")
     reasks: int = Field(2, ge=0, le=20, description="how often an answer without a story is asked for again")
     mischief: Mischief | None = Field(None, description="how the built-in storyteller misbehaves, for tests")
@@ -79,8 +82,16 @@ class TeacherConfig(Config):
             raise ValueError("teacher openai needs the name of a model; give --model, and --base-url if not OpenAI's")
         if self.teacher == "openai" and self.mischief:
             raise ValueError("only the built-in storyteller can be told to misbehave; leave out mischief")
-        if self.teacher == "openai" and self.budget is not None and not (self.price_in or self.price_out):
-            raise ValueError("a budget needs prices to count with; give price_in and price_out, or leave out budget")
+        if self.teacher == "openai" and self.budget is not None and not (self.price_in and self.price_out):
+            raise ValueError(
+                f"a budget needs prices to count with, found price_in {self.price_in:g} and price_out "
+                f"{self.price_out:g}: give price_in and price_out, or leave out budget"
+            )
+        if self.price_cached is not None and self.price_cached > self.price_in:
+            raise ValueError(
+                f"price_cached is {self.price_cached:g} and price_in {self.price_in:g}, but cached tokens are the "
+                "cheaper ones; set price_cached to at most price_in, or leave it out"
+            )
         return self
 
     @property
@@ -88,13 +99,15 @@ class TeacherConfig(Config):
         """Who answers, as it stands in every row."""
         return "storyteller" if self.teacher == "storyteller" else f"openai:{self.model}"
 
-    def price(self) -> Price:
-        """Of a live request; a batch costs `batch_discount` less."""
-        return Price(self.price_in, self.price_out, self.price_cached, self.price_version)
+    def prices(self) -> dict[str, Price]:
+        """By transport: a batch costs `batch_discount` less."""
+        live = Price(self.price_in, self.price_out, self.price_cached, self.price_version)
+        return {"live": live, "batch": live.less(self.batch_discount)}
 
-    def settings(self) -> dict[str, Any]:
-        """What every request says, besides its messages, its response format and its seed."""
+    def settings(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """What every request says, besides its messages and its seed; `schema` is the format to have answers in."""
         given = {"model": self.model, self.token_limit: self.max_tokens, "temperature": self.temperature}
+        given["response_format"] = {"schema": schema, "json": {"type": "json_object"}, "text": None}[self.structured]
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -15,7 +15,7 @@ Parquet file counts, so a crash between the two doubles nothing. Whoever writes 
 """
 
 from lib.text.ledger.reading import Answer, Past, load, requests_sql
-from lib.text.ledger.rows import ANSWERED, IN_FLIGHT, LOST, READABLE, SCHEMA, folder_of, spent
+from lib.text.ledger.rows import ANSWERED, IN_FLIGHT, LOST, READABLE, SCHEMA, folder_of, spent, storable
 from lib.text.ledger.sealing import seal
 from lib.text.ledger.writing import Writer
 
@@ -33,4 +33,5 @@ __all__ = [
     "requests_sql",
     "seal",
     "spent",
+    "storable",
 ]

@@ -67,14 +67,25 @@ def _rows(root: Path, ids: set[str], only_sealed: bool) -> Iterator[dict[str, An
     """Every attempt of these requests, with the columns of READ at least."""
     if not ids:
         return
-    sealed = sorted(folder_of(root).glob("requests-*.parquet"))
-    wanted = pa.array(ids, pa.string())
+    sealed, written = _segments(root)
+    wanted, blank = pa.array(ids, pa.string()), dict.fromkeys(READ)
     for path in sealed:
         yield from _read(path, wanted)
-    for path in [] if only_sealed else sorted(folder_of(root).glob("requests-*.jsonl")):
-        if path.with_suffix(".parquet") not in sealed:
-            blank = dict.fromkeys(READ)
+    for path in [] if only_sealed else [each for each in written if each.with_suffix(".parquet") not in sealed]:
+        try:
             yield from (blank | row for row in rows_of(path) if row["request_id"] in ids)
+        except FileNotFoundError:  # nothing of it was read yet: it was sealed since it was listed, or held nothing
+            if path.with_suffix(".parquet").exists():
+                yield from _read(path.with_suffix(".parquet"), wanted)
+
+
+def _segments(root: Path) -> tuple[list[Path], list[Path]]:
+    """The sealed ones, and those that are or were written as JSONL.
+
+    The latter are listed first, so that one that is sealed meanwhile is in both lists, where the other order misses it.
+    """
+    written, sealed = (sorted(folder_of(root).glob(f"requests-*.{kind}")) for kind in ("jsonl", "parquet"))
+    return sealed, written
 
 
 def _read(path: Path, wanted: pa.Array) -> Iterator[dict[str, Any]]:
@@ -104,9 +115,9 @@ def _read(path: Path, wanted: pa.Array) -> Iterator[dict[str, Any]]:
 
 def requests_sql(root: Path) -> str:
     """A SELECT over the whole ledger, sealed or being written; no rows, but every column, where there is none."""
-    folder = folder_of(root)
-    sealed = [path for path in sorted(folder.glob("requests-*.parquet")) if _whole(path)]
-    written = [p for p in sorted(folder.glob("requests-*.jsonl")) if p.with_suffix(".parquet") not in sealed]
+    sealed, written = _segments(root)
+    sealed = [path for path in sealed if _whole(path)]
+    written = [path for path in written if path.with_suffix(".parquet") not in sealed]
     columns = {field.name: _sql_type(field.type) for field in SCHEMA}
     blank = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
     selects = [f"select {blank} where false"]

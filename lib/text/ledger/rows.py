@@ -40,11 +40,16 @@ SCHEMA = pa.schema(
 ANSWERED = ("ok", "refusal", "truncated", "filtered", "empty", "unreadable")  # the teacher's last word on that attempt
 READABLE = ("ok", "unreadable")  # those whose content may hold a story
 IN_FLIGHT = "sent"  # an intent: about to go out, or on its way
-LOST = "lost"  # an intent whose process died before the outcome: it may have been answered and billed
+LOST = "lost"  # sent, and nobody knows what came of it: the process died, or a batch brought nothing back for it
 
 
 def folder_of(root: Path) -> Path:
     return root / "requests"
+
+
+def storable(text: str) -> str:
+    """`text` with what no UTF-8 file can hold spelt out, so that the ledger can keep it."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
 def spent(row: Mapping[str, Any]) -> int:

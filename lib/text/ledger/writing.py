@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lib.text.ledger.rows import folder_of
+from lib.text.ledger.rows import folder_of, storable
 
 SYNC_SECONDS = 1.0
 
@@ -35,7 +35,8 @@ class Writer:
         """Write one attempt down. When this returns, the row survives the death of the process."""
         if self._failure:
             raise self._failure
-        line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        kept = {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
+        line = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         written = os.write(self._handle, line)
         if written != len(line):  # the disk is full: no half line stays
             os.ftruncate(self._handle, self._size)
