@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -152,6 +153,21 @@ def test_a_request_for_several_stories_gives_each_ask_its_own():
         assert (ask["noun"] or ask["topic"]) in row["text"]
         assert (row["verb"], row["features"]) == (ask["verb"], ask["features"])
     assert [row["noun"] is None for row in rows] == [False, True] * 9
+
+
+def test_a_story_that_is_refused_leaves_the_others_under_the_asks_they_answer():
+    def answer(request, times):
+        nouns = re.findall(r'the noun "(\w+)"', request["messages"][-1]["content"])
+        stories = [{"story": f"The {noun} sat.", "summary": f"a story about a {noun}"} for noun in nouns]
+        return completion(json.dumps({"stories": [stories[0], {"error": "I cannot."}, *stories[2:]]}))
+
+    plan = prompts.PromptPlan(count=8, stories_per_request=4)
+    with FakeTeacher(answer) as teacher:
+        made = build(config_for(teacher, reasks=0).model_copy(update={"plan": plan}))
+    rows, dropped = made.table().to_pylist(), made.table(table="_dropped").to_pylist()
+    assert [row["story_id"][-1] for row in rows] == ["1", "3", "4"] * 2
+    assert all(row["text"] == f"The {row['noun']} sat." for row in rows)
+    assert [(row["story_id"][-1], row["reason"]) for row in dropped] == [("2", "missing")] * 2
 
 
 def test_the_costs_of_the_stories_add_up_to_those_of_their_requests():
