@@ -154,6 +154,15 @@ WHERE_IT_IS_NOT_CERTAIN = {
     "keys from 0": (json.dumps({"0": HEN, "1": {"error": "no"}, "2": OWL}), ["hen", "missing", "owl"]),
     "keys beyond": (json.dumps({"story_1": HEN, "story_9": OWL}), ["hen", "missing", "missing"]),
     "names, one empty": (json.dumps({"first": HEN, "second": None, "third": OWL}), ["unreadable"] * 3),
+    "objects of one key each": (
+        f'{{"story_1": {json.dumps(HEN)}}}\n{{"story_3": {json.dumps(OWL)}}}',
+        ["hen", "missing", "owl"],
+    ),
+    "a list of objects of one key each": (json.dumps([{"story_1": HEN}, {"story_3": OWL}]), ["hen", "missing", "owl"]),
+    "lists one after another, a hole in the second": (
+        f"[{json.dumps(HEN)}]\n[null, {json.dumps(OWL)}]",
+        ["hen", "missing", "missing"],
+    ),
     "a key twice": (f'{{"story": {json.dumps(HEN)}, "story": {json.dumps(OWL)}}}', ["hen", "missing", "missing"]),
     "objects, one without a story": (
         f'{json.dumps(HEN)}\n{{"note": "no"}}\n{json.dumps(OWL)}',

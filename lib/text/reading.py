@@ -77,7 +77,10 @@ def stories_in(content: str, count: int = 1, *, whole: bool = True) -> Places:
 
 def _from_json(content: str, count: int, whole: bool) -> Places:
     """The places of a value that holds as many as were asked for; else those of the values one after the other."""
-    values = [(before, _places(value, count, DEEPEST)) for before, value in _values(content, count)]
+    read = list(_values(content, count))
+    if len(read) > 1 and all(_numbered(value) for _, value in read):
+        return _listed([value for _, value in read], count, DEEPEST)
+    values = [(before, _places(value, count, DEEPEST)) for before, value in read]
     if count == 1:
         return [next((found for _, places in values for found in places if found), None)]
     for _, places in values:
@@ -87,7 +90,8 @@ def _from_json(content: str, count: int, whole: bool) -> Places:
     every = whole and sum(len(places) for _, places in values) == count
     found: Places = []
     for before, places in values:
-        if not any(places) or not _follows(before, len(found) + 1, every):
+        moved = found and None in places  # counted from where?
+        if not any(places) or moved or not _follows(before, len(found) + 1, every):
             break
         found += places
     return found
@@ -144,8 +148,7 @@ def _places(value: Any, count: int, depth: int) -> Places:
         story = "\n".join(story)  # one paragraph an item
     if name and not isinstance(story, dict | list):
         return [Found(story, next((fields[each] for each in SUMMARY_FIELDS if each in fields), None))]
-    numbered = {int(key[1]): each for name, each in fields.items() if (key := NUMBERED.fullmatch(name))}
-    if numbered:  # {"story_1": {...}, "story_2": {...}}; or from 0
+    if numbered := _numbered(value):  # {"story_1": {...}, "story_2": {...}}; or from 0
         first = 0 if 0 in numbered else 1
         numbers = range(first, min(max(numbered) + 1, count + first))
         return [_only(numbered.get(number), count, depth) for number in numbers]
@@ -156,8 +159,16 @@ def _places(value: Any, count: int, depth: int) -> Places:
     return found if len(found) == count or count == 1 else []  # {"hen": {...}, "owl": {...}}
 
 
+def _numbered(value: Any) -> dict[int, Any]:
+    """What stands under keys with a number, by that."""
+    keys = {key: NUMBERED.fullmatch(str(key).strip().lower()) for key in value} if isinstance(value, dict) else {}
+    return {int(number[1]): value[key] for key, number in keys.items() if number}
+
+
 def _listed(value: list[Any], count: int, depth: int) -> Places:
-    """Each element in a place of its own; a list around one value is that value."""
+    """Each element in a place of its own, or by their numbers if all have one; a list of one value is that value."""
+    if len(value) > 1 and all(map(_numbered, value)):  # [{"story_1": {...}}, {"story_2": {...}}]
+        value = [{str(number): held for each in reversed(value) for number, held in _numbered(each).items()}]
     if len(value) == 1:
         return _places(value[0], count, depth) or [None]
     return [_only(each, count, depth) for each in value]
