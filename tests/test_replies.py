@@ -163,6 +163,15 @@ WHERE_IT_IS_NOT_CERTAIN = {
         f"[{json.dumps(HEN)}]\n[null, {json.dumps(OWL)}]",
         ["hen", "missing", "missing"],
     ),
+    "a list with numbers in it": (
+        json.dumps({"stories": [HEN | {"Number": 1}, OWL | {"Number": 3}]}),
+        ["hen", "missing", "owl"],
+    ),
+    "objects with numbers in them": (
+        f"{json.dumps({'story_number': '2', **OWL})}\n{json.dumps({'story_number': '1', **HEN})}",
+        ["hen", "owl", "missing"],
+    ),
+    "a list of one, with its number": (json.dumps([OWL | {"number": 2}]), ["missing", "owl", "missing"]),
     "a key twice": (f'{{"story": {json.dumps(HEN)}, "story": {json.dumps(OWL)}}}', ["hen", "missing", "missing"]),
     "objects, one without a story": (
         f'{json.dumps(HEN)}\n{{"note": "no"}}\n{json.dumps(OWL)}',
@@ -223,6 +232,8 @@ def test_words_around_as_many_objects_as_were_asked_for_do_no_harm():
     assert told(f'{{"thoughts": "Two stories."}}\n{whole}', 2) == ["hen", "owl"]
     assert told(json.dumps({"a hen": HEN, "an owl": OWL}), 2) == ["hen", "owl"]
     assert told(json.dumps([{"stories": [HEN, OWL]}]), 2) == ["hen", "owl"]
+    assert told(json.dumps({"number": 2, "stories": [HEN, OWL]}), 2) == ["hen", "owl"]
+    assert told(json.dumps([{"number": 1, "story": HEN}, {"number": 2, "story": OWL}]), 2) == ["hen", "owl"]
 
 
 @pytest.mark.parametrize("stories", [[None, OWL], [{"error": "no"}, OWL], {"story_2": OWL, "story_3": HEN}, {"2": OWL}])

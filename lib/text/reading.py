@@ -27,6 +27,7 @@ FIRST_OF_EQUALS = json.JSONDecoder(  # {"story": ..., "story": ...}: the second 
     strict=False, object_pairs_hook=lambda pairs: dict(pairs) | dict(reversed(pairs))
 )
 STORY_FIELDS = ("story", "text", "story_text", "tale", "content")
+NUMBER_FIELDS = ("number", "story_number", "story_no")
 SUMMARY_FIELDS = ("summary", "story_summary", "synopsis")
 MOST_FAILURES = 8  # openings that are no JSON, before the text counts as none
 NUMBERED = re.compile(r"(?:(?:the\s+)?(?:story|tale|text|no\.?)[\s_#-]*)?(\d{1,4})")  # a key: "story_3", "3"
@@ -78,7 +79,7 @@ def stories_in(content: str, count: int = 1, *, whole: bool = True) -> Places:
 def _from_json(content: str, count: int, whole: bool) -> Places:
     """The places of a value that holds as many as were asked for; else those of the values one after the other."""
     read = list(_values(content, count))
-    if len(read) > 1 and all(_numbered(value) for _, value in read):
+    if count > 1 and read and all(_numbered(value) for _, value in read):
         return _listed([value for _, value in read], count, DEEPEST)
     values = [(before, _places(value, count, DEEPEST)) for before, value in read]
     if count == 1:
@@ -148,7 +149,7 @@ def _places(value: Any, count: int, depth: int) -> Places:
         story = "\n".join(story)  # one paragraph an item
     if name and not isinstance(story, dict | list):
         return [Found(story, next((fields[each] for each in SUMMARY_FIELDS if each in fields), None))]
-    if numbered := _numbered(value):  # {"story_1": {...}, "story_2": {...}}; or from 0
+    if numbered := _by_keys(fields):  # {"story_1": {...}, "story_2": {...}}; or from 0
         first = 0 if 0 in numbered else 1
         numbers = range(first, min(max(numbered) + 1, count + first))
         return [_only(numbered.get(number), count, depth) for number in numbers]
@@ -160,14 +161,21 @@ def _places(value: Any, count: int, depth: int) -> Places:
 
 
 def _numbered(value: Any) -> dict[int, Any]:
-    """What stands under keys with a number, by that."""
-    keys = {key: NUMBERED.fullmatch(str(key).strip().lower()) for key in value} if isinstance(value, dict) else {}
-    return {int(number[1]): value[key] for key, number in keys.items() if number}
+    """By number: what stands under keys with one, or the value itself where it is a story that says its own."""
+    fields = {str(key).strip().lower(): each for key, each in value.items()} if isinstance(value, dict) else {}
+    said = next((str(fields[name]) for name in NUMBER_FIELDS if name in fields), "")
+    if re.fullmatch(r"[0-9]{1,4}", said) and any(name in fields for name in STORY_FIELDS):
+        return {int(said): value}
+    return _by_keys(fields)
+
+
+def _by_keys(fields: dict[str, Any]) -> dict[int, Any]:
+    return {int(key[1]): each for name, each in fields.items() if (key := NUMBERED.fullmatch(name))}
 
 
 def _listed(value: list[Any], count: int, depth: int) -> Places:
     """Each element in a place of its own, or by their numbers if all have one; a list of one value is that value."""
-    if len(value) > 1 and all(map(_numbered, value)):  # [{"story_1": {...}}, {"story_2": {...}}]
+    if count > 1 and value and all(map(_numbered, value)):  # [{"story_1": {...}}, {"story_2": {...}}]
         value = [{str(number): held for each in reversed(value) for number, held in _numbered(each).items()}]
     if len(value) == 1:
         return _places(value[0], count, depth) or [None]
