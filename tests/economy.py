@@ -40,6 +40,9 @@ def ledger(query: str) -> tuple:
     return store.connect().execute(query).fetchone()
 
 
+# Micro-dollars of an attempt whose tokens are known, at PRICES: what was cached is paid for at its own price, each
+# attempt is rounded up, and what a double adds is rounded off first.
+EXACT = "ceil(round(((tokens_in - tokens_cached) * 0.15 + tokens_cached * 0.075 + tokens_out * 0.6), 6))"
 SPENT = "select sum(coalesce(cost_microdollars, reserved_microdollars)) from requests"
 
 

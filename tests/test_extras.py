@@ -65,13 +65,15 @@ def test_the_storyteller_tells_of_what_an_extra_asks_for():
 def test_a_request_for_several_stories_never_mixes_the_plans_own_with_an_extras():
     plan = PromptPlan(count=10, stories_per_request=4)
     more = PromptPlan(count=17, stories_per_request=4, extra=(TROLLS.model_copy(update={"after": 10, "count": 5}),))
-    assert [len(group) for group in groups(more)] == [4, 4, 2, 4, 1, 4, 3]
+    assert (plan.count, more.count, [(each.count, each.after) for each in more.extra]) == (12, 20, [(8, 12)])
+    assert [len(group) for group in groups(more)] == [4] * 7
+    assert [group[0].extra for group in groups(more)] == [False] * 3 + [True] * 2 + [False] * 2
     assert all(len({ask.extra for ask in group}) == 1 for group in groups(more))
     assert ids(more)[:3] == ids(plan)
 
 
-def test_the_last_request_of_a_stretch_stays_the_same_when_an_extra_and_more_come_after_it():
-    """Ten stories, four a request: the third request asks for two, and goes on asking for two."""
+def test_every_request_stays_the_same_when_an_extra_and_more_come_after_it():
+    """Ten stories, four a request: the third request asks for four as well."""
     many = {"stories_per_request": 4, "design": "mixed"}
     extra = TROLLS.model_copy(update={"after": 10, "count": 5})
     first, then = ids(PromptPlan(count=10, **many)), ids(PromptPlan(count=10, extra=(extra,), **many))

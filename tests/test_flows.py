@@ -97,7 +97,7 @@ def test_a_flow_with_a_teacher_that_errs_in_every_way_ends_with_every_story_and_
     prefect_home, tmp_path, monkeypatch
 ):
     from lib.text.storyteller import running
-    from tests.economy import EVERY_KIND, PRICES, SPENT, UNKNOWN, ledger, stats
+    from tests.economy import EVERY_KIND, EXACT, PRICES, UNKNOWN, billed, ledger, stats
 
     monkeypatch.setenv("STORYMILL_DATA", str(tmp_path))
     with running(EVERY_KIND) as base_url:
@@ -111,9 +111,22 @@ def test_a_flow_with_a_teacher_that_errs_in_every_way_ends_with_every_story_and_
     assert seen["answered_again"] == 0
     assert ledger("select count(*), count(distinct request_id) from requests") == (seen["requests"], 300)
     known = [bill for kind, bill in seen["bill"]["live"].items() if kind not in UNKNOWN]
-    tokens = tuple(sum(bill[name] for bill in known) for name in ("prompt_tokens", "completion_tokens"))
-    assert ledger("select sum(tokens_in), sum(tokens_out) from requests") == tokens
-    assert ledger(SPENT)[0] <= 1_000_000
+    names = ("prompt_tokens", "cached_tokens", "completion_tokens")
+    tokens = tuple(sum(bill[name] for bill in known) for name in names)
+    assert ledger("select sum(tokens_in), sum(tokens_cached), sum(tokens_out) from requests") == tokens
+    attempts, exact, paid = ledger(
+        f"select count(*), sum({EXACT}), sum(cost_microdollars) from requests where tokens_in > 0"
+    )
+    assert ledger(
+        f"select count(*) from requests where tokens_in > 0 and cost_microdollars is distinct from {EXACT}"
+    ) == (0,)
+    assert paid == exact == ledger("select sum(cost_microdollars) from requests")[0]  # the refused cost nothing
+    owed = tokens[0] * 0.15 + tokens[1] * (0.075 - 0.15) + tokens[2] * 0.6
+    assert owed <= paid < owed + attempts  # each attempt is rounded up to whole micro-dollars
+    spent, of_stories = ledger(
+        "select (select sum(spent_microdollars) from costs), sum(cost_microdollars) from lineage"
+    )
+    assert of_stories == pytest.approx(spent, abs=1e-6) and billed(seen) <= spent
 
 
 KEYED = """

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -139,19 +140,33 @@ def several(teacher: FakeTeacher, count: int, **more) -> GenerateConfig:
 def test_a_request_for_several_stories_gives_each_ask_its_own():
     with FakeTeacher(lambda request, times: listed(request)) as teacher:
         made = build(several(teacher, 18))
-        assert len(teacher.requests) == 5
-    assert [request["max_tokens"] for request in teacher.requests].count(4 * 600) == 4
+    assert [request["max_tokens"] for request in teacher.requests] == [4 * 600] * 5
     rows, plan = made.table().to_pylist(), made.table(table="plan").to_pylist()
-    assert made.manifest["counts"] == {"rows_in": 18, "rows_out": 18}
-    assert [part.rows for part in made.parts()] == [part.rows for part in made.parts("plan")] == [8, 8, 2]
+    assert made.manifest["counts"] == {"rows_in": 20, "rows_out": 20}  # whole requests
+    assert [part.rows for part in made.parts()] == [part.rows for part in made.parts("plan")] == [8, 8, 4]
     assert [row["story_id"] for row in rows] == [ask["story_id"] for ask in plan]
-    assert [ask["story_no"] for ask in plan] == [1, 2, 3, 4] * 4 + [1, 2]
-    assert [ask["ask_no"] for ask in plan] == list(range(18))
+    assert [ask["story_no"] for ask in plan] == [1, 2, 3, 4] * 5
+    assert [ask["ask_no"] for ask in plan] == list(range(20))
     for row, ask in zip(rows, plan, strict=True):
         assert row["story_id"] == f"{row['request_id']}.{ask['story_no']}"
         assert (ask["noun"] or ask["topic"]) in row["text"]
         assert (row["verb"], row["features"]) == (ask["verb"], ask["features"])
-    assert [row["noun"] is None for row in rows] == [False, True] * 9
+    assert [row["noun"] is None for row in rows] == [False, True] * 10
+
+
+def test_a_story_that_is_refused_leaves_the_others_under_the_asks_they_answer():
+    def answer(request, times):
+        nouns = re.findall(r'the noun "(\w+)"', request["messages"][-1]["content"])
+        stories = [{"story": f"The {noun} sat.", "summary": f"a story about a {noun}"} for noun in nouns]
+        return completion(json.dumps({"stories": [stories[0], {"error": "I cannot."}, *stories[2:]]}))
+
+    plan = prompts.PromptPlan(count=8, stories_per_request=4)
+    with FakeTeacher(answer) as teacher:
+        made = build(config_for(teacher, reasks=0).model_copy(update={"plan": plan}))
+    rows, dropped = made.table().to_pylist(), made.table(table="_dropped").to_pylist()
+    assert [row["story_id"][-1] for row in rows] == ["1", "3", "4"] * 2
+    assert all(row["text"] == f"The {row['noun']} sat." for row in rows)
+    assert [(row["story_id"][-1], row["reason"]) for row in dropped] == [("2", "missing")] * 2
 
 
 def test_the_costs_of_the_stories_add_up_to_those_of_their_requests():
@@ -159,15 +174,17 @@ def test_the_costs_of_the_stories_add_up_to_those_of_their_requests():
         build(several(teacher, 18, price_in=1.0, price_out=2.0))
     con = store.connect()
     stories = con.execute("select count(*), sum(cost_microdollars) from lineage").fetchone()
-    paid = con.execute("select 18, sum(cost_microdollars) from requests").fetchone()
+    paid = con.execute("select 20, sum(cost_microdollars) from requests").fetchone()
     assert stories == pytest.approx(paid) and paid[1] == 5 * 200
 
 
 def test_growing_a_plan_asks_only_for_what_is_new_with_several_stories_a_request():
     with FakeTeacher(lambda request, times: listed(request)) as teacher:
-        small, grown = build(several(teacher, 18)), build(several(teacher, 26))
-        assert len(teacher.requests) == 5 + 3  # the request that had two stories only is another one with four
-    assert grown.table().to_pylist()[:16] == small.table().to_pylist()[:16]
+        small, same, grown = (build(several(teacher, count)) for count in (18, 19, 26))
+        assert same == small and len(teacher.requests) == 5 + 2
+    asked = [ask for request in teacher.requests for ask in request["messages"][-1]["content"].splitlines()[2:6]]
+    assert len(asked) == len(set(asked)) == 28  # no ask is bought twice
+    assert grown.table().to_pylist()[:20] == small.table().to_pylist()
     assert [part.sha256 for part in grown.parts()][:2] == [part.sha256 for part in small.parts()][:2]
 
 
@@ -363,7 +380,7 @@ def test_every_kind_of_mischief_ends_with_as_many_stories_as_were_asked_for():
 def test_the_built_in_storyteller_is_understood_however_it_is_asked(structured):
     plan = prompts.PromptPlan(count=30, design="mixed", stories_per_request=4)
     made = build(GenerateConfig(plan=plan, structured=structured))
-    assert made.manifest["counts"] == {"rows_in": 30, "rows_out": 30}
+    assert made.manifest["counts"] == {"rows_in": 32, "rows_out": 32}
     by_id = {row["story_id"]: row for row in made.table().to_pylist()}
     for ask in made.table(table="plan").to_pylist():
         text = by_id[ask["story_id"]]["text"]

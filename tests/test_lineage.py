@@ -5,11 +5,20 @@ import pytest
 
 from flows import wiring
 from lib import presets, stages, store
+from lib.stages.ingest import IngestConfig
+from lib.stages.selfinstruct import SelfinstructConfig
 from lib.text.rules import RULE_VERSION
 from lib.text.tokenizer import Tokenizer
 
 SMALL = {
-    "generate": {"plan": {"count": 120}, "part_rows": 50, "mischief": {"near_copies": 0.2}},
+    "generate": {
+        "plan": {"count": 120, "seed": 1},
+        "part_rows": 50,
+        "mischief": {"near_copies": 0.2, "malformed": 0.05, "no_usage": 0.05},
+        "reasks": 0,
+        "price_in": 0.15,
+        "price_out": 0.6,
+    },
     "clean": {"min_words": 95},
     "split": {"on_contamination": "drop"},
     "tokenizer": {"vocab_size": 512},
@@ -54,14 +63,76 @@ def test_every_story_that_was_asked_for_has_its_prompt_and_ended_somewhere(made)
     for row in stories:
         assert row["prompt"].startswith("Tell a short story")
         assert row["attempts"] >= 1  # one in a hundred is told to come back
-        assert row["cost_microdollars"] == 0
+        assert row["cost_microdollars"] > 0
         assert (row["split"] is None) == (row["dropped_by"] is not None)
         assert (row["length"] is None) == (row["split"] is None)
         assert bool(row["base_steps"]) <= (row["split"] == "train")
         assert row["base_bits_per_byte"] is None or row["split"] in ("val", "test")
-        assert row["rule_version"] == RULE_VERSION
+        assert row["rule_version"] == (None if row["dropped_by"] == "generate" else RULE_VERSION)
+        assert (row["cluster_id"] is None) == (row["dropped_by"] in ("generate", "clean"))
     assert sum(row["aligned_bits_per_byte"] is not None for row in stories) == 2 + 6
-    assert {row["dropped_by"] for row in stories} == {"clean", "dedup", "split", None}
+    assert {row["dropped_by"] for row in stories} == {"generate", "clean", "dedup", "split", None}
+
+
+def test_the_costs_of_all_that_was_asked_for_sum_to_what_was_spent(made):
+    sums = """select (select sum(cost_microdollars) from lineage) as of_stories,
+                     (select sum(coalesce(cost_microdollars, reserved_microdollars)) from requests) as spent,
+                     (select count(*) from requests where cost_microdollars is null) as unknown"""
+    (found,) = rows(made, sums)
+    assert found["of_stories"] == found["spent"] > 120 and found["unknown"] > 0
+
+
+def test_a_duplicate_that_went_names_its_cluster(made):
+    query = """select cluster_id, cluster_size, kept_id, members from lineage
+               join dedup_dropped using (story_id, cluster_id) join clusters using (cluster_id, cluster_size)"""
+    found = rows(made, query)
+    assert len(found) == made[0]["dedup"].manifest["drops"]["near"] > 0
+    for row in found:
+        assert row["kept_id"] == row["cluster_id"] in row["members"] and row["cluster_size"] == len(row["members"])
+
+
+@pytest.mark.parametrize("stories_per_request", [1, 4])
+def test_the_costs_of_several_stories_a_request_sum_to_what_was_spent_on_the_plan(data_root, stories_per_request):
+    for seed in (0, 1):  # the second plan is shown; the ledger holds both
+        plan = {"count": 30, "seed": seed, "stories_per_request": stories_per_request}
+        generate = SMALL["generate"] | {"plan": plan, "mischief": {"malformed": 0.3, "truncated": 0.2, "cut": 0.1}}
+        config = presets.with_overrides(presets.smoke(), {"generate": generate | {"backoff": 0.01, "tries": 12}})
+        made = stages.build("generate", config.generate, {})
+    assert set(made.manifest["drops"]) >= {"truncated"}
+    assert_costs_sum(made)
+
+
+def test_the_costs_of_tasks_sum_to_what_was_spent_on_them(data_root):
+    selfinstruct = SelfinstructConfig(count=60, price_in=1.0, price_out=2.0, mischief={"truncated": 0.3}, reasks=0)
+    made = stages.build("selfinstruct", selfinstruct, {})
+    assert made.manifest["drops"]
+    assert_costs_sum(made)
+
+
+def assert_costs_sum(made):
+    """Of every row that came and every one that did not, to the micro-dollar."""
+    con = store.connect()
+    stories = con.execute("select count(*), count(distinct story_id), sum(cost_microdollars) from lineage").fetchone()
+    spent = "select sum(coalesce(cost_microdollars, reserved_microdollars)) from requests"
+    asked = con.execute("select list(distinct request_id) from lineage").fetchone()
+    (paid,) = con.execute(f"{spent} where request_id in (select unnest(?))", [*asked]).fetchone()
+    rows_in = made.manifest["counts"]["rows_in"]
+    assert stories == (rows_in, rows_in, pytest.approx(paid, abs=1e-6)) and paid > 100
+
+
+def test_drops_are_those_of_the_stage_that_brought_the_stories_shown(data_root):
+    """Tasks, then stories: the tasks that went are no drops of these stories; and so the other way round."""
+    tasks = stages.build("selfinstruct", SelfinstructConfig(count=40, mischief={"truncated": 0.4}, reasks=0), {})
+    stages_of = "select distinct stage from drops"
+    assert tasks.manifest["drops"] and store.connect().execute(stages_of).fetchall() == [("selfinstruct",)]
+    config = presets.with_overrides(presets.smoke(), {"generate": SMALL["generate"] | {"mischief": {"malformed": 0.2}}})
+    stages.build("generate", config.generate, {})
+    assert store.connect().execute(stages_of).fetchall() == [("generate",)]
+    store.mark_used(tasks)
+    assert store.connect().execute(stages_of).fetchall() == [("selfinstruct",)]
+    (data_root / "few.jsonl").write_text('{"text": "The hen sat."}')
+    stages.build("ingest", IngestConfig(path=str(data_root / "few.jsonl")), {})
+    assert store.connect().execute(stages_of).fetchall() == []
 
 
 def test_the_span_of_every_story_decodes_to_its_text(made):

@@ -127,6 +127,122 @@ def test_no_story_takes_the_place_of_one_that_cannot_be_read():
     assert told(broken, 3) == ["hen", "missing", "missing"]
 
 
+HOLES = [
+    None,
+    {},
+    [],
+    42,
+    "I cannot.",
+    {"error": "refused"},
+    {"summary": "a story about x"},
+    [HEN, OWL],
+    {"a": [HEN, OWL]},
+]
+
+
+@pytest.mark.parametrize("hole", HOLES, ids=json.dumps)
+def test_every_element_of_a_list_has_a_place_of_its_own(hole):
+    assert told(json.dumps({"stories": [HEN, hole, OWL]}), 3) == ["hen", "missing", "owl"]
+    assert told(json.dumps([hole, OWL]), 2) == ["missing", "owl"]
+    assert told(json.dumps([HEN, hole, OWL]), 2) == ["hen", "missing"]  # too long: what is behind may have moved
+
+
+BROKEN = '{"story": "She said "hi", "summary": "a story about x"}'
+WHERE_IT_IS_NOT_CERTAIN = {
+    "keys, one left out": (json.dumps({"story_1": HEN, "story_3": OWL}), ["hen", "missing", "owl"]),
+    "keys, swapped": (json.dumps({"Story 2": OWL, "Story 1": HEN}), ["hen", "owl", "missing"]),
+    "keys from 0": (json.dumps({"0": HEN, "1": {"error": "no"}, "2": OWL}), ["hen", "missing", "owl"]),
+    "keys beyond": (json.dumps({"story_1": HEN, "story_9": OWL}), ["hen", "missing", "missing"]),
+    "names, one empty": (json.dumps({"first": HEN, "second": None, "third": OWL}), ["unreadable"] * 3),
+    "objects of one key each": (
+        f'{{"story_1": {json.dumps(HEN)}}}\n{{"story_3": {json.dumps(OWL)}}}',
+        ["hen", "missing", "owl"],
+    ),
+    "a list of objects of one key each": (json.dumps([{"story_1": HEN}, {"story_3": OWL}]), ["hen", "missing", "owl"]),
+    "lists one after another, a hole in the second": (
+        f"[{json.dumps(HEN)}]\n[null, {json.dumps(OWL)}]",
+        ["hen", "missing", "missing"],
+    ),
+    "a list with numbers in it": (
+        json.dumps({"stories": [HEN | {"Number": 1}, OWL | {"Number": 3}]}),
+        ["hen", "missing", "owl"],
+    ),
+    "objects with numbers in them": (
+        f"{json.dumps({'story_number': '2', **OWL})}\n{json.dumps({'story_number': '1', **HEN})}",
+        ["hen", "owl", "missing"],
+    ),
+    "a list of one, with its number": (json.dumps([OWL | {"number": 2}]), ["missing", "owl", "missing"]),
+    "a key twice": (f'{{"story": {json.dumps(HEN)}, "story": {json.dumps(OWL)}}}', ["hen", "missing", "missing"]),
+    "objects, one without a story": (
+        f'{json.dumps(HEN)}\n{{"note": "no"}}\n{json.dumps(OWL)}',
+        ["hen", "missing", "missing"],
+    ),
+    "objects, words for one": (f"{json.dumps(HEN)}\nI cannot.\n{json.dumps(OWL)}", ["hen", "missing", "missing"]),
+    "objects, words for the first": (f"I cannot.\n{json.dumps(HEN)}\n{json.dumps(OWL)}", ["unreadable"] * 3),
+    "objects, the first without a story": (f'{{"note": "no"}}{json.dumps(HEN)}', ["unreadable"] * 3),
+    "objects, one in brackets": (f"{json.dumps(HEN)}\n[no story]\n{json.dumps(OWL)}", ["hen", "missing", "missing"]),
+    "objects with numbers": (
+        f"Story 1:\n{json.dumps(HEN)}\n\n**Story 3:**\n{json.dumps(OWL)}",
+        ["hen", "missing", "missing"],
+    ),
+    "bare quotation marks, one object torn": (
+        f'[{{"story": "torn "no", "x": 1}}, {BROKEN}, {BROKEN}, {BROKEN}]',
+        ["unreadable"] * 3,
+    ),
+    "headings, one left out": (
+        "Story 1: The hen sat.\nSummary: a story about hen\n\nStory 3: The owl sat.\nSummary: a story about owl",
+        ["hen", "missing", "owl"],
+    ),
+    "headings, swapped": (
+        "Story 2: The owl sat.\nSummary: a story about owl\n\nStory 1: The hen sat.\nSummary: a story about hen",
+        ["hen", "owl", "missing"],
+    ),
+    "headings with titles": (
+        "## Story 1\n\nTitle: Hen\nThe hen sat.\nSummary: a story about hen\n\n"
+        "## Story 3\n\nTitle: Owl\nThe owl sat.\nSummary: a story about owl",
+        ["hen", "missing", "owl"],
+    ),
+    "headings, one without a summary": (
+        "Story 1: The hen sat.\nSummary: a story about hen\n\nStory 2: No.\n\n"
+        "Story 3: The owl sat.\nSummary: a story about owl",
+        ["hen", "bad_summary", "owl"],
+    ),
+    "headings, a summary without its story": (
+        "Story 1: The hen sat.\nSummary: a story about hen\nSummary: a story about rain\n\nStory 3: The owl sat.",
+        ["hen", "missing", "bad_summary"],
+    ),
+    "headings without numbers": (
+        "Story: The hen sat.\nSummary: a story about hen\n\nI cannot.\n\n"
+        "Story: The owl sat.\nSummary: a story about owl",
+        ["unreadable"] * 3,
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), WHERE_IT_IS_NOT_CERTAIN.values(), ids=WHERE_IT_IS_NOT_CERTAIN)
+def test_no_story_is_booked_under_another_ask(content, expected):
+    assert told(content, 3) == expected
+
+
+def test_words_around_as_many_objects_as_were_asked_for_do_no_harm():
+    objects = f"Here they are. The first:\n{json.dumps(HEN)}\nand story 2, of an owl:\n{json.dumps(OWL)}\nEnjoy!"
+    assert told(objects, 2) == ["hen", "owl"]
+    assert told(objects.replace("story 2", "story 3"), 2) == ["hen", "missing"]
+    whole = json.dumps({"stories": [HEN, OWL]})
+    assert told(f'{{"thoughts": "Two stories."}}\n{whole}', 2) == ["hen", "owl"]
+    assert told(json.dumps({"a hen": HEN, "an owl": OWL}), 2) == ["hen", "owl"]
+    assert told(json.dumps([{"stories": [HEN, OWL]}]), 2) == ["hen", "owl"]
+    assert told(json.dumps({"number": 2, "stories": [HEN, OWL]}), 2) == ["hen", "owl"]
+    assert told(json.dumps([{"number": 1, "story": HEN}, {"number": 2, "story": OWL}]), 2) == ["hen", "owl"]
+
+
+@pytest.mark.parametrize("stories", [[None, OWL], [{"error": "no"}, OWL], {"story_2": OWL, "story_3": HEN}, {"2": OWL}])
+def test_a_list_that_broke_off_behind_a_hole_gives_no_story_its_place(stories):
+    cut = json.dumps({"stories": stories})[:-2] + ', {"story": "The'
+    assert replies.read(cut, 3, whole=False)[0].reason != "bad_summary"
+    assert told(cut, 3) == ["unreadable"] * 3
+
+
 def test_of_a_list_that_broke_off_the_whole_stories_count():
     cut = Answer("truncated", json.dumps({"stories": [HEN, OWL, HEN]})[:-30], "fake-1")
     slots = replies.verdict([cut], 0, 3)

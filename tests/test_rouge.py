@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from lib.text.rouge import Pool, rouge_l, words_of
+from lib.text.rouge import Pool, words_of
 
 VOCABULARY = [f"w{n}" for n in range(300)]
 WEIGHTS = [1 / (n + 1) for n in range(300)]  # a few words are everywhere, most are rare: as in a language
@@ -38,6 +38,10 @@ def f_of(a: list[str], b: list[str]) -> float:
     common = lcs(a, b)
     precision, recall = common / len(b), common / len(a)
     return 2 * precision * recall / (precision + recall) if common else 0.0
+
+
+def rouge_l(a: list[str], b: list[str]) -> float:
+    return Pool([a]).mean(b)
 
 
 def test_the_f_measure_of_the_textbook():

@@ -68,6 +68,22 @@ def test_stories_are_bought_only_for_the_corpus_that_was_counted():
         require_same_plan(presets.with_overrides(config, {"generate": {"plan": {"seed": 5}}}))
 
 
+def test_a_plan_of_several_stories_a_request_grows_by_whole_requests_and_keeps_every_story():
+    from flows.run import grown
+
+    plan = PLAN.model_copy(update={"count": 18, "stories_per_request": 4}).model_dump()
+    config = presets.with_overrides(presets.smoke(), {"generate": {"plan": plan}})
+    extended = thin.with_extras(config.generate.plan, found(troll=0), count=3)
+    assert (extended.count, extended.extra[0].count, extended.extra[0].after) == (20, 4, 20)
+    before = stories(extended)["raw"].table().to_pylist()
+    bigger = grown(config, 1).generate.plan
+    assert (bigger.count, bigger.extra, bigger.total) == (24, extended.extra, 28)
+    after = stories(bigger)["raw"].table().to_pylist()
+    assert after[:24] == before and len(after) == 28
+    asked = store.connect().execute("select count(distinct request_id) from requests").fetchall()
+    assert asked == [(7,)]
+
+
 def test_each_thin_word_is_asked_for_beside_the_rest_of_the_question():
     plan = thin.with_extras(PLAN, found(boy=500, crossing=15, bridge=40, troll=0))
     asked = [(extra.count, extra.verb, extra.noun, extra.after, extra.about) for extra in plan.extra]

@@ -129,11 +129,6 @@ class Batches:
         """Share of positions that hold a story's token, in the first epoch."""
         return float(self.sizes.sum() / (self.plan(0).num_rows * self.row_length))
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps that see all of the first epoch."""
-        return -(-self.plan(0).num_rows // self.batch_size)
-
     def stories_of(self, step: int) -> list[np.ndarray]:
         """The stories in each row of this step, as positions in the corpus."""
         return [self._row(row) for row in range(step * self.batch_size, (step + 1) * self.batch_size)]

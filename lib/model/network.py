@@ -177,11 +177,6 @@ def nats_per_target(*, logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     return F.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="none").view_as(targets_BT)
 
 
-def loss_of(*, logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-    """Mean nats per scored target."""
-    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORE)
-
-
 def save_model(model: Llama, folder: Path, **about: Any) -> None:
     """Write MODEL_FILES. `about` goes into model.json beside the shape: layout, template, tokenizer, stage, …"""
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}

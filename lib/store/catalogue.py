@@ -96,7 +96,7 @@ def _statements() -> Iterator[str]:
             if name.endswith(".parquet") and schemas.table_of(name) == table
         ]
         yield f"create view {view_name(stage, table)} as {_select(paths, schema)}"
-    yield f"create view raw as from {_raw_stage(finished)}"
+    yield from _raw(_raw_stage(finished))
     yield f"create view manifests as {_manifests(finished, {folder for folder, _ in shown.values()})}"
     yield f"create view requests as {_requests()}"
     yield from (text for text in re.split(r";\s*\n", VIEWS.read_text()) if _has_sql(text))
@@ -110,6 +110,13 @@ def view_name(stage: str, table: str) -> str:
 def _raw_stage(finished: list[tuple[Path, dict[str, Any]]]) -> str:
     """Stories are made or read: the views follow whichever was used last."""
     return next((m["stage"] for _, m in finished if m["stage"] in RAW), "generate")
+
+
+def _raw(stage: str) -> Iterator[str]:
+    """What this stage brought in, and what it dropped."""
+    yield f"create view raw as from {stage}"
+    dropped = f"{stage}_dropped" if (stage, "_dropped") in schemas.TABLES else "generate_dropped where false"
+    yield f"create view raw_dropped as select '{stage}' as stage, * from {dropped}"
 
 
 def _select(paths: list[Path], schema: pa.Schema) -> str:

@@ -23,9 +23,7 @@ create view stories as
 select split.*, 1 + coalesce(num_dropped, 0) as cluster_size from split left join twins using (cluster_id);
 
 create view drops as
-select 'generate' as stage, story_id, reason, detail, text from generate_dropped
-union all
-select 'selfinstruct', story_id, reason, detail, text from selfinstruct_dropped
+select stage, story_id, reason, detail, text from raw_dropped
 union all
 select 'clean', story_id, reason, detail, text from clean_dropped
 union all
@@ -161,35 +159,53 @@ from (select * exclude (stem_once), sum(stem_once) over (partition by stem)::big
 cross join (select count(*) filter (split = 'train') as total from split) as corpus
 left join tokenizer_spelling using (word);
 
--- From a story to the request that made it, what that cost (all attempts at it, for all of its stories together), what
--- became of it, where its tokens lie, the training steps that saw it, its loss by model.
+-- All that came in or should have: asks whose answer held no story are among them.
+create view origins as
+select story_id, source, model, request_id, instruction, null as never_a_story from raw
+union all
+select story_id, source, model, request_id, instruction, true from raw_dropped;
+
+-- What a request cost: all attempts at it, shared evenly by everything that it asked for. What nobody knows the price of
+-- counts with all that was reserved for it, as in the budget. So the costs of all origins sum to what was spent on them.
+create view bills as
+select request_id, any_value(prompt) as prompt, count(*) as attempts,
+       sum(coalesce(cost_microdollars, reserved_microdollars)) / any_value(origins) as cost_microdollars
+from requests join (select request_id, count(*) as origins from origins group by request_id) using (request_id)
+group by request_id;
+
+-- From a story to the request that made it and its share of what that cost, what became of it, where its tokens lie, the
+-- training steps that saw it, its loss by model.
 create view lineage as
-select raw.story_id, raw.source, raw.model, raw.request_id, asked.prompt, asked.attempts, asked.cost_microdollars,
-       case when raw.instruction is null then judged.rule_version else judged.instruction_rules_version end
-           as rule_version,
+select origins.story_id, origins.source, origins.model, origins.request_id,
+       bills.prompt, bills.attempts, bills.cost_microdollars,
+       case when never_a_story then null -- clean has not seen it
+            when origins.instruction is null then judged.rule_version
+            else judged.instruction_rules_version end as rule_version,
        gone.stage as dropped_by, gone.reason as dropped_because, gone.detail as dropped_detail,
-       stories.cluster_id, stories.cluster_size, stories.split,
+       coalesce(kept.cluster_id, lost.cluster_id) as cluster_id,
+       case when coalesce(kept.cluster_id, lost.cluster_id) is not null then 1 + coalesce(num_dropped, 0) end
+           as cluster_size,
+       kept.split,
        place.shard, place."offset", place.length,
        base_steps.steps as base_steps, instruct_steps.steps as instruct_steps,
        loss.base as base_bits_per_byte, loss.instruct as instruct_bits_per_byte, loss.aligned as aligned_bits_per_byte
-from raw
-left join (
-    -- of a request for several stories each bears its share
-    select request_id, any_value(prompt) as prompt, count(*) as attempts,
-           -- what nobody knows the price of counts with all that was reserved for it, as in the budget
-           sum(coalesce(cost_microdollars, reserved_microdollars)) / greatest(any_value(stories), 1)
-               as cost_microdollars
-    from requests left join (select request_id, count(*) as stories from generate_plan group by request_id)
-        using (request_id)
-    group by request_id
-) as asked using (request_id)
+from origins
+left join bills using (request_id)
 left join (
     select (facts->>'rule_version')::int as rule_version,
            (facts->>'instruction_rules_version')::int as instruction_rules_version
     from manifests where stage = 'clean' and shown
 ) as judged on true
 left join (select * from drops where stage <> 'tokens') as gone using (story_id)
-left join stories using (story_id)
+left join split as kept using (story_id)
+left join (
+    select story_id, cluster_id from dedup_dropped
+    union all
+    select story_id, cluster_id from novelty_dropped
+    union all
+    select story_id, cluster_id from split_dropped
+) as lost using (story_id)
+left join twins on twins.cluster_id = coalesce(kept.cluster_id, lost.cluster_id)
 left join (select * from tokens where layout = 'pretrain') as place using (story_id)
 left join (select story_id, list_sort(list(step)) as steps from pretrain_seen group by story_id) as base_steps
     using (story_id)

@@ -9,7 +9,6 @@ every older part of every dataset stays as it is.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from pydantic import Field
 
@@ -40,11 +39,6 @@ def place(extras: Sequence[Extra], count: int, index: int) -> tuple[Extra | None
     return None, index - passed
 
 
-def stretches(extras: Sequence[Extra], count: int) -> list[range]:
-    """All asks in order, cut wherever the plan's own and an extra's meet."""
-    cuts, passed = [0], 0
-    for extra in sorted(extras, key=lambda each: each.after):
-        start = min(extra.after, count) + passed
-        cuts += [start, start + extra.count]
-        passed += extra.count
-    return [range(start, stop) for start, stop in pairwise([*cuts, count + passed]) if start < stop]
+def whole(count: int, size: int) -> int:
+    """`count` rounded up to a multiple of `size`."""
+    return -(-count // size) * size

@@ -113,8 +113,9 @@ def read(content: str, count: int = 1, *, whole: bool = True) -> list[Reply | Fa
     if not found:
         reason = "refusal" if DECLINES.search(content.strip()) else "unreadable"
         return [_banned(content) or Fault(reason, f"found no story in {content[:80]!r}")] * count
-    missing = Fault("missing", f"found {len(found)} stories that can be read, expected {count}")
-    return [_judged(each) for each in found] + [missing] * (count - len(found))
+    readable = sum(each is not None for each in found)
+    missing = Fault("missing", f"found {readable} stories that can be read, expected {count}")
+    return [_judged(each) if each else missing for each in [*found, *[None] * (count - len(found))]]
 
 
 def _judged(found: Found) -> Reply | Fault:

@@ -35,13 +35,6 @@ def words_of(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
-def rouge_l(target: Sequence[str], prediction: Sequence[str]) -> float:
-    """The F-measure of two word lists."""
-    pool = Pool()
-    pool.add(target)
-    return float(pool.scores(prediction, np.zeros(1, np.int64))[0])
-
-
 class Pool:
     """Texts as word lists, numbered as they come."""
 

@@ -35,7 +35,7 @@ def with_extras(plan: PromptPlan, found: Coverage, count: int | None = None) -> 
         wanted[str(words)] = words, max(known, count or lacks)
     blocks = list(wanted.values()) or [(question, count or NUM_TOGETHER)]
     extras = [Extra(count=number, after=plan.count, about=found.question, **words) for words, number in blocks]
-    return plan.model_copy(update={"extra": (*plan.extra, *extras)})
+    return PromptPlan.model_validate(plan.model_dump() | {"extra": (*plan.extra, *extras)})
 
 
 def kind_of(word: str, plan: PromptPlan) -> tuple[str, str]:

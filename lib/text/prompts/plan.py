@@ -6,7 +6,8 @@ Out:  `asks(plan, start, stop)`: ask i is the same whatever the count; `groups`,
 Two designs. TinyStories (arXiv 2305.07759 section 2): a random verb, noun and adjective and a random subset of six
 features. SimpleStories (arXiv 2504.09184): theme, topic, style, persona, first word and number of paragraphs, against
 the sameness that three random words leave (it counts "once upon a time" in 59 % of TinyStories). `mixed` takes them in
-turns, `combined` asks for both at once. Every list is dealt like cards, so an entry's uses stay within one of any
+turns, `combined` asks for both at once. A plan asks whole requests: its counts are rounded up to them, so one that
+grows keeps every request that it has made. Every list is dealt like cards, so an entry's uses stay within one of any
 other's, and from 5 uses of each on within 20 % of its share. Features alone are drawn: a subset is left to chance.
 """
 
@@ -14,13 +15,12 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from lib.store import Config, digest
-from lib.text.extras import Extra, place, stretches
+from lib.text.extras import Extra, place, whole
 from lib.text.prompts.lists import PHRASES, dealt, word_list
 
 FEATURES = ("dialogue", "plot twist", "bad ending", "moral value", "foreshadowing", "conflict")
@@ -42,9 +42,11 @@ Lists = dict[str, dict[str, tuple[str, ...]]]  # by design and field of an ask
 
 
 class PromptPlan(Config):
-    """What to ask for. Two plans that differ only in `count` ask the same first stories."""
+    """What to ask for. Two plans that differ only in `count` ask the same first stories, in the same requests."""
 
-    count: int = Field(3000, ge=1, description="how many stories to ask for")
+    count: int = Field(
+        3000, ge=1, description="how many stories to ask for; rounded up to a multiple of stories_per_request"
+    )
     seed: int = Field(0, ge=0, description="another seed asks for other combinations")
     design: Literal["tinystories", "simplestories", "mixed", "combined"] = Field(
         "tinystories",
@@ -69,6 +71,18 @@ class PromptPlan(Config):
     words_digest: str = Field(
         "", description="the lists and their digest; filled in: other words in them are another plan"
     )
+
+    @model_validator(mode="after")
+    def _ask_whole_requests(self) -> "PromptPlan":
+        """A last request for fewer would be another one as soon as the plan grows: its stories bought again."""
+        size = self.stories_per_request
+        extras = (
+            each.model_copy(update={"count": whole(each.count, size), "after": whole(each.after, size)})
+            for each in self.extra
+        )
+        object.__setattr__(self, "count", whole(self.count, size))  # frozen for everybody else
+        object.__setattr__(self, "extra", tuple(extras))
+        return self
 
     @model_validator(mode="after")
     def _digest_words(self) -> "PromptPlan":
@@ -151,22 +165,17 @@ def _ask(plan: PromptPlan, seed: int, number: int, design: str, lists: dict[str,
 
 
 def groups(plan: PromptPlan, start: int = 0, stop: int | None = None) -> Iterator[list[Ask]]:
-    """The plan's asks, those of one request together: never the plan's own with an extra's.
+    """The asks of requests number `start` to `stop` (default: all of them), the last one not included.
 
-    Those of requests number `start` to `stop` (default: all of them), the last one not included. Only the last request
-    of each stretch may ask for fewer than the others, so a plan that grows keeps all full ones.
+    Each asks for as many; none for the plan's own and for an extra's, as all counts are multiples of that.
     """
-    size, before = plan.stories_per_request, 0
-    for stretch in stretches(plan.extra, plan.count):
-        count = ceil(len(stretch) / size)
-        last = count if stop is None else min(stop - before, count)
-        for first in range(max(start - before, 0), last, AT_A_TIME):
-            places = stretch[first * size : min(first + AT_A_TIME, last) * size]
-            asked = asks(plan, places.start, places.stop)
-            yield from (asked[at : at + size] for at in range(0, len(asked), size))
-        before += count
+    size = plan.stories_per_request
+    last = num_groups(plan) if stop is None else min(stop, num_groups(plan))
+    for first in range(start, last, AT_A_TIME):
+        asked = asks(plan, first * size, min(first + AT_A_TIME, last) * size)
+        yield from (asked[at : at + size] for at in range(0, len(asked), size))
 
 
 def num_groups(plan: PromptPlan) -> int:
     """How many requests the plan makes."""
-    return sum(ceil(len(stretch) / plan.stories_per_request) for stretch in stretches(plan.extra, plan.count))
+    return plan.total // plan.stories_per_request
