@@ -26,12 +26,12 @@ from pydantic import Field
 
 from lib.errors import UserError
 from lib.store import Config, Dataset, Draft, PartResult, Stage, digest, schemas
+from lib.store.schemas import SIDES
 from lib.text.contamination import Found, Gate
 from lib.text.counting import word_counts
 from lib.text.openings import OPENINGS
 
 STAGE = Stage("split", 2)
-SIDES = ("train", "val", "test")
 HELD_OUT_AT_ONCE = 20_000  # training stories are read once for so many: 35 CPU microseconds each
 COMPARED = ["text", "summary", "instruction", "input"]
 EXCERPT = 100  # characters of a text where it is only named
