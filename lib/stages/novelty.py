@@ -11,6 +11,8 @@ one is given, stands before them all. So more rows at the end change no older ve
 stays.
 
 The `neighbours` nearest are exact, the earlier row first among equals; fewer only where fewer share a word with it.
+Memory grows by some 0.8 KB a row with ten neighbours (measured from 20,000 to 60,000 instructions, half of them kept):
+2,000,000 rows would take 1.7 GB.
 """
 
 from array import array
@@ -124,7 +126,8 @@ def _write_part(draft: Draft, n: int, table: pa.Table, verdicts: Verdicts, *, ha
     neighbours = _neighbours(table["story_id"], verdicts, near & has_near)
     for name, rows in (("neighbours", neighbours), ("scores", scores)):
         draft.write_table(f"{name}-{n:05d}.parquet", pa.table(rows, schemas.TABLES["novelty", name]))
-    draft.count(rows_in=len(table), rows_out=len(table) - len(gone), drops={"not_novel": len(gone)} if len(gone) else {})
+    drops = {"not_novel": len(gone)} if len(gone) else {}
+    draft.count(rows_in=len(table), rows_out=len(table) - len(gone), drops=drops)
 
 
 def _neighbours(ids: pa.ChunkedArray, verdicts: Verdicts, near: np.ndarray) -> dict[str, pa.Array | pa.ChunkedArray]:
