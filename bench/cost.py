@@ -36,7 +36,8 @@ STAGES = ("generate", "selfinstruct", "ingest", "clean", "dedup", "novelty", "sp
 ASKED = ("generate", "selfinstruct")  # of the built-in storyteller
 TIMES = 16
 WARM = 200  # stories
-BARS = {"dedup": 1.8}  # a story is compared with those before it; the others look at each story by itself
+# These compare a row with those before it; the others look at each by itself.
+BARS = {"dedup": 1.8, "novelty": 1.8, "selfinstruct": 1.8}
 BAR = 1.15
 PART_ROWS = 1000
 LEARNED_FROM = 2048  # stories of the vocabulary, at both sizes: it is learned from a fixed number of them

@@ -31,7 +31,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lib.text.ngrams import ROWS_AT_ONCE, Reader, Words, mixed, plain
+from lib.text.hashing import mixed
+from lib.text.ngrams import ROWS_AT_ONCE, Reader, Words, plain
 from lib.text.template import ASK
 
 RUN, SHINGLE = 13, 5  # words
