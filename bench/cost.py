@@ -2,8 +2,8 @@
 
     python -m bench.cost [--stories FILE.jsonl] [--rounds 3] [--base 4000]
 
-In:   stories like the built-in storyteller's or a file's (bench/texts.py), read through ingest; for `generate` the
-      storyteller itself, asked for an eighth as many
+In:   stories like the built-in storyteller's or a file's (bench/texts.py), read through ingest; for `generate` and
+      `selfinstruct` the storyteller itself, asked for an eighth as many
 Out:  CPU seconds a story at 1x and at 16x, their ratio, and the peak memory of both
 
 Each case is a process of its own, which has worked on a few stories before, so that imports flatter nobody; its inputs
@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,17 @@ from flows.wiring import vocabulary
 from lib import presets, stages
 from lib.stages.generate import GenerateConfig
 from lib.stages.ingest import IngestConfig
+from lib.stages.novelty import NoveltyConfig
+from lib.stages.selfinstruct import SelfinstructConfig
 from lib.store import Config, Dataset
 from lib.text.prompts import PromptPlan
 
-STAGES = ("generate", "ingest", "clean", "dedup", "split", "tokenizer", "tokens")
+STAGES = ("generate", "selfinstruct", "ingest", "clean", "dedup", "novelty", "split", "tokenizer", "tokens")
+ASKED = ("generate", "selfinstruct")  # of the built-in storyteller
 TIMES = 16
 WARM = 200  # stories
-BARS = {"dedup": 1.8}  # a story is compared with those before it; the others look at each story by itself
+# These compare a row with those before it; the others look at each by itself.
+BARS = {"dedup": 1.8, "novelty": 1.8, "selfinstruct": 1.8}
 BAR = 1.15
 PART_ROWS = 1000
 LEARNED_FROM = 2048  # stories of the vocabulary, at both sizes: it is learned from a fixed number of them
@@ -51,7 +55,7 @@ def prepare(stage: str, count: int, source: str | None, folder: str) -> Callable
 
 def _ready(stage: str, count: int, source: str | None, folder: str) -> Callable[[], dict[str, Any]]:
     """Make what the stage reads, in another process; forget what it wrote before."""
-    data = Path(folder) / f"{'asked' if stage == 'generate' else 'read'}-{count}"
+    data = Path(folder) / f"{stage if stage in ASKED else 'read'}-{count}"
     os.environ["STORYMILL_DATA"] = str(data)
     arguments = json.dumps([stage, count, source])
     subprocess.run([sys.executable, "-m", "bench.cost", "--inputs", arguments], cwd=HOUSE, check=True)
@@ -69,7 +73,7 @@ def _ready(stage: str, count: int, source: str | None, folder: str) -> Callable[
 def make_inputs(stage: str, count: int, source: str | None) -> None:
     """The file of stories, and every dataset up to the stage."""
     path = _file(count)
-    if stage != "generate" and not path.exists():
+    if stage not in ASKED and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         stories = with_copies(markov(count, path=source), share=0.02)
         path.write_text("".join(json.dumps({"text": text}) + "\n" for text in stories))
@@ -97,10 +101,14 @@ def _config(stage: str, count: int) -> presets.VocabularyConfig:
         "tokenizer": {"most_stories": LEARNED_FROM, "vocab_size": 1024},
     }
     config = presets.with_overrides(presets.laptop_vocabulary(), changes)
+    given: dict[str, Config] = {"ingest": IngestConfig(path=str(_file(count)), part_rows=PART_ROWS)}
     if stage == "generate":
-        asked = GenerateConfig(plan=PromptPlan(count=count), part_rows=PART_ROWS)
-        return config.model_copy(update={"generate": asked})
-    return config.model_copy(update={"ingest": IngestConfig(path=str(_file(count)), part_rows=PART_ROWS)})
+        given = {"generate": GenerateConfig(plan=PromptPlan(count=count), part_rows=PART_ROWS)}
+    if stage == "selfinstruct":
+        given = {"selfinstruct": SelfinstructConfig(count=count, part_rows=PART_ROWS)}
+    if stage == "novelty":
+        given["novelty"] = NoveltyConfig()
+    return config.model_copy(update=given)
 
 
 def _file(count: int) -> Path:
@@ -110,12 +118,14 @@ def _file(count: int) -> Path:
 # ---- the table
 
 
-def table(*, rounds: int, stories: str | None, llama2c: str | None, base: int = 4000) -> list[Row]:
+def table(
+    *, rounds: int, stories: str | None, llama2c: str | None, base: int = 4000, only: Sequence[str] = STAGES
+) -> list[Row]:
     """One row a stage. `ratio` is the cost at 1x over the cost at 16x, so that more is better, as in every row."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="cost-") as folder:
-        for stage in STAGES:
-            count = base // 8 if stage == "generate" else base
+        for stage in only:
+            count = base // 8 if stage in ASKED else base
             sizes = (count, count * TIMES)
             arguments = {"stage": stage, "source": stories, "folder": folder}
             cases = [Case(str(size), "bench.cost", "prepare", arguments | {"count": size}) for size in sizes]
@@ -139,13 +149,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stories", help="a .jsonl of real stories to imitate")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--base", type=int, default=4000, help="stories at 1x")
     parser.add_argument("--inputs", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inputs:
         make_inputs(*json.loads(given.inputs))
         return
-    for row in table(rounds=given.rounds, stories=given.stories, llama2c=None, base=given.base):
+    for row in table(rounds=given.rounds, stories=given.stories, llama2c=None, base=given.base, only=given.only):
         print(
             f"{row.stage:26} {row.ours:20} {row.peer:28} {1 / row.ratio:5.2f}x, at most {1 / row.bar:.2f}  {row.note}"
         )

@@ -1,7 +1,7 @@
 """Near duplicates: ours beside rensa and datasketch, by CPU seconds; whether ours finds what all pairs find; memory.
 
     python -m bench.near                       the table: 20,000 and 200,000 stories
-    python -m bench.near --stage 2000000       the whole stage once on so many stories: CPU seconds and peak memory
+    python -m bench.near --stage 2000000       the whole stage once on so many stories: peak memory, at most 1.5 GB
 
 Every case gets a list of Python strings and returns how many stories are copies of an earlier one. The peers work as
 their manuals show, on sets of 5-word shingles of `text.lower().split()`: 128 permutations, threshold 0.8; rensa with 16
@@ -23,6 +23,7 @@ from bench.beside import HOUSE, Case, Measured, Row, alone, beside
 
 Work = Callable[[], dict]
 STORIES, MORE = 20_000, 200_000
+BASE_MB, BAR_KB = 300, 0.6  # what the stage may hold: imports and buffers, and for each story; 1.5 GB for 2,000,000
 SAMPLE = 4000  # stories compared with all others by a sparse product
 
 
@@ -219,7 +220,17 @@ def table(*, rounds: int, stories: str | None, llama2c: str | None) -> list[Row]
                 f"takes {slower:.2f} times as long",
             )
         )
-    return [*rows, *(_exact(kind, stories) for kind in ("markov", "repetitive"))]
+    return [*rows, *(_exact(kind, stories) for kind in ("markov", "repetitive")), memory("markov", MORE, stories)]
+
+
+def memory(kind: str, count: int, path: str | None) -> Row:
+    """The whole stage once: its peak beside what it may be at that size."""
+    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix="_near-") as folder:
+        measured = alone(Case("stage", "bench.near", "stage", _what(kind, count, path) | {"folder": folder}))
+    most = BASE_MB + BAR_KB * count / 1000
+    note = f"{measured.cpu_s:.0f} CPU seconds; {measured.figures['rows_out']:,} stay"
+    told = (f"{measured.peak_mb:,.0f} MB at {count:,}", f"at most {most:,.0f} MB")
+    return Row("dedup, peak memory", *told, most / measured.peak_mb, 1.0, note)
 
 
 def _what(kind: str, count: int, path: str | None) -> dict:
@@ -250,9 +261,10 @@ def main() -> None:
         for row in table(rounds=given.rounds, stories=given.stories, llama2c=None):
             print(row)
         return
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        what = _what(given.kind, given.stage, given.stories) | {"folder": folder}
-        print(alone(Case("stage", "bench.near", "stage", what)))
+    row = memory(given.kind, given.stage, given.stories)
+    print(row)
+    if row.ratio < row.bar:
+        sys.exit(f"{row.ours}, expected {row.peer}")
 
 
 if __name__ == "__main__":

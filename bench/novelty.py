@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from bench.beside import Case, Row, beside
+from bench.beside import Case, Row, alone, beside
 from lib.text.rouge import Pool, words_of
 from lib.text.storyteller import words as lists
 
@@ -176,9 +176,14 @@ def all_pairs(kind: str, pairs: int) -> Callable[[], dict[str, Any]]:
 
 
 def same_verdicts(count: int) -> Callable[[], dict[str, Any]]:
-    """Whether both filters keep the same of so many instructions."""
+    """How many of so many instructions both filters judge alike."""
     texts = instructions(count)
-    return lambda: {"same": kept_one_by_one(texts) == kept_by_all_pairs(texts), "rows": count}
+
+    def work() -> dict[str, Any]:
+        both = zip(kept_one_by_one(texts), kept_by_all_pairs(texts), strict=True)
+        return {"same": sum(ours == theirs for ours, theirs in both), "rows": count}
+
+    return work
 
 
 def table(*, rounds: int, stories: str | None, llama2c: str | None) -> list[Row]:
@@ -198,17 +203,9 @@ def table(*, rounds: int, stories: str | None, llama2c: str | None) -> list[Row]
         kept = f"{found['ours'].figures['kept']:,} stay"
         note = f"{count:,} {kind}; {kept}; {without}; the peer's hours: {SAMPLE_PAIRS:,} pairs, multiplied"
         lines.append(Row("novelty", f"{ours_s:.0f} core-s", f"{hours:.1f} core-h", hours * 3600 / ours_s, bar, note))
-    check = beside([Case("same", "bench.novelty", "same_verdicts", {"count": 2000})], 1)["same"].figures
-    lines.append(
-        Row(
-            "novelty",
-            "same verdicts" if check["same"] else "OTHER VERDICTS",
-            "all pairs",
-            None,
-            None,
-            "2,000 instructions",
-        )
-    )
+    check = alone(Case("same", "bench.novelty", "same_verdicts", {"count": 2000})).figures
+    told = f"{check['same']:,} of {check['rows']:,} verdicts the same"
+    lines.append(Row("novelty, verdicts", told, "all pairs", check["same"] / check["rows"], 1.0, "instructions"))
     return lines
 
 

@@ -219,7 +219,9 @@ def main() -> None:
         print(f"storymill: {stop}", file=sys.stderr)
         sys.exit(3)
     except (UserError, TransientError, store.CorruptDataset) as error:
-        print(f"storymill: {error}", file=sys.stderr)
+        from lib.web.tables import printable
+
+        print(f"storymill: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         store.raise_if_full(error, "the data folder")

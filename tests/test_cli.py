@@ -1,5 +1,8 @@
 """The command line: every command has help, bad input is one clear message on stderr, reading commands only read."""
 
+import io
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -79,6 +82,28 @@ def test_sql_without_a_question_lists_the_views():
 def test_control_characters_in_a_story_do_not_reach_the_terminal():
     shown = storymill("sql", "select 'a' || chr(27) || '[2Jb' as text")
     assert "\x1b[2J" not in shown.stdout
+
+
+def test_control_characters_in_an_error_do_not_reach_the_terminal():
+    failed = storymill("sql", "select 'a\x1b[2Jb\x9b31mc' from nowhere")
+    assert failed.returncode == 1 and "nowhere" in failed.stderr
+    assert "\x1b" not in failed.stderr and "\x9b" not in failed.stderr
+
+
+def test_csv_is_raw_for_a_program_and_without_control_characters_on_a_terminal():
+    from lib.web.tables import show
+
+    rows, (reader, writer) = [("a\x1b[2J\x9b31m\nb", 1)], pty.openpty()
+    with os.fdopen(writer, "w", newline="") as terminal:
+        show(["text", "n"], rows, "csv", terminal)
+        terminal.flush()
+        shown = ""
+        while ",1" not in shown:  # a terminal may hand on what it got in pieces
+            shown += os.read(reader, 1000).decode()
+        assert shown.replace("\r", "").rstrip() == 'text,n\n"a[2J31m\nb",1'
+    os.close(reader)
+    show(["text", "n"], rows, "csv", file := io.StringIO())
+    assert "\x1b[2J\x9b31m" in file.getvalue()
 
 
 def test_the_preset_takes_changes_by_flag():

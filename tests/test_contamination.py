@@ -11,9 +11,14 @@ from lib.text.openings import OPENINGS
 from lib.text.storyteller.story import tell
 from lib.text.storyteller.wish import wish_of
 
+Texts = list[str | None]
 
-def rows(texts: list[str], summaries: list[str | None] | None = None, side: str = "val") -> pa.Table:
-    columns = {"text": texts, "summary": summaries or [None] * len(texts), "split": [side] * len(texts)}
+
+def rows(texts: Texts, summaries: Texts | None = None, side: str = "val", tasks: list[tuple] = ()) -> pa.Table:
+    nothing = [None] * len(texts)
+    columns = {"text": texts, "summary": summaries or nothing, "split": [side] * len(texts)}
+    instructions, inputs = zip(*tasks, strict=True) if tasks else (nothing, nothing)
+    columns |= {"instruction": list(instructions), "input": list(inputs)}
     return pa.table(columns, pa.schema({name: pa.string() for name in columns}))
 
 
@@ -106,6 +111,40 @@ def test_an_instruction_with_one_word_exchanged_is_found():
 
 def test_a_short_instruction_in_common_is_chance():
     assert checked(rows(["x"], ["a story about two friends"]), rows(["y"], ["a story about two friends"])) == []
+
+
+SENTIMENT = "Classify this sentence as happy, sad or angry, and answer with one word and nothing else in lower case:"
+SUM = ("What is this?", "3 + 4")
+
+
+def test_a_task_that_asks_what_a_held_out_task_asks_is_found_whatever_it_answers():
+    held_out = rows(["Seven.", "blue"], tasks=[SUM, ("Name a colour.", None)], side="test")
+    train = rows(["A 7", "no", "red"], tasks=[("what is  this", '"3 + 4"'), ("y", "z"), ("Name a Colour!", "")])
+    found = checked(held_out, train)
+    assert [(hit.row, hit.against, hit.other, hit.why, hit.share) for hit in found] == [
+        (0, "test", 0, "asked", 1.0),
+        (2, "test", 1, "asked", 1.0),
+    ]
+    assert found[1].shared == "Name a Colour!"
+
+
+def test_every_held_out_task_that_asks_the_same_is_named():
+    assert [hit.other for hit in checked(rows(["a", "b"], tasks=[SUM, SUM]), rows(["c"], tasks=[SUM]))] == [0, 1]
+
+
+def test_tasks_may_share_an_instruction_or_an_answer_and_differ_in_a_sign():
+    held_out = rows(["sad", "Yes.", "7"], tasks=[(SENTIMENT, "The cat died."), ("Is snow white?", None), SUM])
+    train = rows(
+        ["sad", "Yes.", "12"], tasks=[(SENTIMENT, "The dog died."), ("Is coal black?", None), (SUM[0], "3 * 4")]
+    )
+    assert checked(held_out, train) == []
+
+
+def test_a_task_that_asks_a_prompt_is_found_and_one_that_tells_a_held_out_story_too():
+    told = " ".join(f"w{n}" for n in range(40))
+    train = rows(["y", told], tasks=[("Write a story about a Troll", ""), ("Tell me something.", None)])
+    found = checked(rows([told]), train, reward=("Write a story about a troll.",))
+    assert [(hit.row, hit.against, hit.why) for hit in found] == [(1, "val", "copy"), (0, "reward", "asked")]
 
 
 def test_any_13_words_of_a_prompt_are_found_in_text_and_instruction():

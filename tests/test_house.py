@@ -16,6 +16,7 @@ FORBIDDEN = {"lib": {"prefect", "tasks", "flows"}, "tasks": {"flows"}, "flows": 
 MODULES = sorted(path for room in ROOMS for path in (HOUSE / room).rglob("*.py"))
 STAGES = sorted(path.stem for path in (HOUSE / "lib/stages").glob("[!_]*.py"))
 TOOLS = sorted(path for room in ("store", "text", "model") for path in (HOUSE / "lib" / room).rglob("*.py"))
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 60
 HEAVY = {"torch", "prefect", "transformers", "matplotlib", "openai", "datasets", "fastapi", "sentencepiece"}
 
 
@@ -95,6 +96,17 @@ def test_no_relative_imports():
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_says_what_it_is_for(path):
     assert path.stat().st_size == 0 or ast.get_docstring(ast.parse(path.read_text())), "no module docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_and_its_functions_can_be_read_in_one_sitting(path):
+    source = path.read_text()
+    functions = (
+        each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    lengths = {each.name: each.end_lineno - each.lineno + 1 for each in functions}
+    assert len(source.splitlines()) <= MOST_LINES
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES_OF_A_FUNCTION} == {}
 
 
 @pytest.mark.parametrize("path", sorted((HOUSE / "flows").glob("[!_]*.py")), ids=name_of)

@@ -6,7 +6,7 @@ import random
 import pyarrow as pa
 import pytest
 
-from bench.novelty import instructions, kept_by_all_pairs
+from bench.novelty import instructions, kept_by_all_pairs, kept_one_by_one, same_verdicts
 from lib.errors import UserError
 from lib.stages.novelty import STAGE, NoveltyConfig, external, novelty
 from lib.store import Dataset, build, connect
@@ -47,6 +47,13 @@ def test_the_verdicts_are_those_of_all_pairs():
         assert made.table(["story_id"])["story_id"].to_pylist() == [
             f"s{n:04d}" for n, stays in enumerate(kept) if stays
         ]
+
+
+def test_the_bench_counts_verdicts_that_differ(monkeypatch):
+    pytest.importorskip("rouge_score")
+    assert same_verdicts(200)() == {"same": 200, "rows": 200}
+    monkeypatch.setattr("bench.novelty.kept_by_all_pairs", lambda texts: [True] * len(texts))
+    assert same_verdicts(200)()["same"] == sum(kept_one_by_one(instructions(200))) < 200
 
 
 def test_a_row_at_the_threshold_stays_and_one_above_it_goes():

@@ -9,8 +9,9 @@ from rich.console import Console
 from lib.stages.report import STAGE, ReportConfig, report
 from lib.store import build, delete, schemas
 from lib.web.blocks import Stories, Table, inlined
-from lib.web.chain import open_chain, printable, side_by_side
+from lib.web.chain import open_chain, side_by_side
 from lib.web.report import sections
+from lib.web.tables import printable
 from lib.web.terminal import render_summary
 from tests import tiny
 

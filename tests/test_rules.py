@@ -57,11 +57,19 @@ DROPPED = {
         (GOOD + "As an AI language model, I cannot feel.", "As an AI"),
         ("Sure! Here's a short story for you: " + GOOD, "Sure! Here's"),
         ("Here is a story about a cat. " + GOOD, "Here is a story"),
+        ("Sure, here's a short story about a cat. " + GOOD, "Sure, here's a short story"),
+        ("Okay, here is what I came up with:\n" + GOOD, "Okay, here is what I came up with:"),
+        ("Of course! I'd be happy to write that. " + GOOD, "Of course! I'd be happy to"),
+        ("Certainly! I can create a tale for you. " + GOOD, "Certainly! I can create"),
+        (GOOD + "I am just an AI language model, and cannot feel.", "I am just an AI language model,"),
+        (GOOD + "I'm an AI assistant trained to help.", "I'm an AI assistant trained"),
         (GOOD + "I hope you enjoyed this story!", "I hope you enjoyed this story"),
         (GOOD + "Let me know if you'd like another one.", "Let me know if you'd like"),
     ],
     "personal_data": [
         (GOOD + "Write to bob.b@mail.co.uk now.", "bob.b@mail.co.uk"),
+        (GOOD + "Write to tim at mail dot com now.", "tim at mail dot com"),
+        (GOOD + "Call 5551234567 now.", "5551234567"),
         (GOOD + "See www.cats.org now.", "www.cats.org"),
         (GOOD + "See cats.com now.", "cats.com"),
         (GOOD + "See https://a.b/c now.", "https://a.b/c"),
@@ -123,11 +131,16 @@ KEPT = [
     "I can't wait to write to Grandma, said Tim. " + GOOD,
     "Unfortunately, the rain did not stop, and they had to create their own games. " + GOOD,
     "Here is the little cat. " + GOOD,
+    "Sure, here is the thing, said Tim. " + GOOD,
+    "Okay, I can do that, said Tim. " + GOOD,
+    '"I am an AI model of a train," said the robot. ' + GOOD,
     GOOD + "Ai was a girl. Mail came.",
     # personal_data
     GOOD + "They went to a café for £5 at 10.30.",
     GOOD + "She called 911 and counted 100, 200, 3000 sheep.",
     GOOD + "It was 1995-2001, or 12-34.",
+    GOOD + "She counted to 1000000000, and then to 2000000000.",
+    GOOD + "They sat at home. The dot was red. He looked at a red dot come and go.",
     GOOD + "They ran to the net.The dog commanded.",
     # profanity: what has another sense in a story stays, and so does what only holds such a word
     GOOD + "The ass and the cock sat in the pussy willow by a dam. Dick saw a blue tit. What the hell, damn it.",
@@ -181,7 +194,7 @@ def test_own_words_are_a_word_list(tmp_path):
     assert mine.rules_digest != Limits().rules_digest == Limits(rules_digest="stale").rules_digest
 
 
-@pytest.mark.parametrize("banned", ["[a", "x*"])
+@pytest.mark.parametrize("banned", ["[a", "x*", "foo", "a|bc", "[ab]{2}", "a?", "x)(?:y", "x)|(?:y"])
 def test_a_pattern_that_cannot_ban_a_character_is_refused(banned):
     with pytest.raises(ValidationError, match="expected a"):
         Limits(banned=banned)

@@ -137,6 +137,17 @@ def test_a_held_out_instruction_among_the_training_rows_fails():
         done(dedup_rows(300, summary=long, given_split={4: "val", 9: "train"}))
 
 
+def test_a_training_task_that_asks_what_a_held_out_task_asks_goes_whatever_it_answers():
+    asked = {4: "Is the sea salt?", 9: "Is the sea salt?", 11: "Is tea salt?"}
+    stories = dedup_rows(300, instruction=asked, summary=dict.fromkeys(asked), given_split={4: "val", 9: "train"})
+    with pytest.raises(UserError, match=r"story s9 has the instruction of val story s4: 'Is the sea salt\?'"):
+        done(stories)
+    made = done(stories, on_contamination="drop")
+    (found,) = made.table(table="contaminated").to_pylist()
+    assert (found["other"], found["why"], found["dropped_id"]) == ("Is the sea salt?", "asked", "s9")
+    assert "s9" not in sides(made) and sides(made).keys() >= {"s4", "s11"}
+
+
 def test_the_held_out_stories_may_be_compared_a_few_at_a_time(monkeypatch):
     given = {n: "val" for n in range(0, 300, 2)} | {n: "train" for n in range(1, 300, 2)}
     stories = dedup_rows(300, 20, text={n: f"{STORY} {GIVEAWAY}" for n in (40, 51, 280)}, given_split=given)

@@ -292,3 +292,11 @@ def test_the_manifest_says_what_made_it():
     assert manifest["files"]["part-00000.parquet"]["rows"] == 2
     assert manifest["config"] == {"keep": 1, "workers": 2}
     assert manifest["versions"]["pyarrow"]
+
+
+@pytest.mark.parametrize("name", ["b*c", "b?c", "b[cd]"])
+def test_a_data_folder_that_duckdb_would_read_as_a_pattern_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("STORYMILL_DATA", str(tmp_path / name / "data"))
+    with pytest.raises(UserError, match=r"expected none of \* \? \[: set STORYMILL_DATA to another folder"):
+        make("a")
+    assert not (tmp_path / name).exists()

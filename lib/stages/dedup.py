@@ -28,10 +28,10 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from lib.store import Config, Dataset, Draft, Stage
+from lib.store.schemas import HELD_OUT
 from lib.text.near import Comparison
 
 STAGE = Stage("dedup", 2)
-HELD_OUT = ("val", "test")
 COMPARED = ["text", "instruction", "input"]
 
 

@@ -22,6 +22,7 @@ from pydantic import Field
 from lib.errors import UserError
 from lib.model.metrics import METRICS, Prompt, concept_rewards, loss_metrics, sample_metrics
 from lib.store import Config, Dataset, Draft, Stage
+from lib.store.schemas import HELD_OUT
 from lib.text.openings import OPENINGS
 
 STAGE = Stage("evaluate", 2)
@@ -89,7 +90,7 @@ def held_out(stories: Dataset, most: int, also: Sequence[pa.ChunkedArray] = ()) 
     ).sort_by("story_id")
     wanted = pa.array(sorted({story_id for each in also for story_id in each.to_pylist()}), pa.string())
     sides = []
-    for side in ("val", "test"):
+    for side in HELD_OUT:
         table = rows.filter(pc.field("split") == side)
         first = pa.array(np.arange(len(table)) < most)
         sides.append(table.filter(pc.or_(first, pc.is_in(table["story_id"], wanted))))

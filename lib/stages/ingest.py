@@ -24,13 +24,12 @@ from pydantic import Field
 
 from lib.errors import UserError
 from lib.store import Config, Dataset, Draft, Stage
-from lib.store.schemas import RAW
+from lib.store.schemas import RAW, SIDES
 from lib.text.alpaca import flat
 from lib.text.sources import file_digest, records
 
 STAGE = Stage("ingest", 2)
 SURROGATE = re.compile("[\ud800-\udfff]")
-SIDES = ("train", "val", "test")
 
 
 class IngestConfig(Config):

@@ -10,11 +10,13 @@ Relies on `cluster_id`: a side is a hash of it, so all of a cluster is on one si
 A side that the source fills itself (`given_split`: held-out text) is not drawn from the other stories.
 Corpora too small for the fractions give their stories of lowest hash to val and test, until each holds `min_rows`; in
 these alone, more stories may move older ones.
+What is made anew after a night that adds stories are the rows of new parts. The gate, though, reads all training rows
+again, 35 CPU microseconds each: a night holds out new stories too, and every old row has to be compared with those.
 Memory: 9 bytes a story; some 12 KB a held-out story, of which at most 20,000 (and a part) are compared at a time.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -24,13 +26,14 @@ from pydantic import Field
 
 from lib.errors import UserError
 from lib.store import Config, Dataset, Draft, PartResult, Stage, digest, schemas
+from lib.store.schemas import SIDES
 from lib.text.contamination import Found, Gate
 from lib.text.counting import word_counts
 from lib.text.openings import OPENINGS
 
 STAGE = Stage("split", 2)
-SIDES = ("train", "val", "test")
 HELD_OUT_AT_ONCE = 20_000  # training stories are read once for so many: 35 CPU microseconds each
+COMPARED = ["text", "summary", "instruction", "input"]
 EXCERPT = 100  # characters of a text where it is only named
 TOLD = {
     "copy": "holds {share:.0%} of the 5-word runs of",
@@ -140,14 +143,14 @@ def _contaminated(
     draft: Draft, stories: Dataset, sides: list[np.ndarray], config: SplitConfig
 ) -> tuple[list[dict[str, Any]], list[dict[int, str]]]:
     """Rows of the table `contaminated`; for each part the rows to drop, with why. Raises UserError if that is asked."""
-    prompts = {"evaluation": OPENINGS, "reward": config.reward_prompts}
+    prompts = _prompts(config)
     found: list[dict[str, Any]] = []
     gone: list[dict[int, str]] = [{} for _ in sides]
     for held_out in _held_out(stories, sides):
         gate, prompts = Gate(held_out, prompts), {}  # prompts are compared once
         for n, (part, side) in enumerate(zip(stories.parts(), sides, strict=True)):
             done = f"compared with {len(held_out):,} held-out stories: part {n + 1} of {len(sides)}"
-            train, places = part.table(["story_id", "text", "summary"]), np.flatnonzero(side == 0)
+            train, places = part.table(["story_id", *COMPARED]), np.flatnonzero(side == 0)
             train = train.take(places)
             for hit in gate.check(train):
                 row = _row(hit, train["story_id"][hit.row].as_py(), held_out, config)
@@ -167,12 +170,17 @@ def _contaminated(
     return found, gone
 
 
+def _prompts(config: SplitConfig) -> dict[str, Sequence[str]]:
+    """By what they are asked for."""
+    return {"evaluation": OPENINGS, "reward": config.reward_prompts}
+
+
 def _held_out(stories: Dataset, sides: list[np.ndarray]) -> Iterator[pa.Table]:
     """The val and test rows, so many at a time, with the part and the place in it where each stands."""
     rows: list[pa.Table] = []
     for n, (part, side) in enumerate(zip(stories.parts(), sides, strict=True)):
         places = np.flatnonzero(side)
-        table = part.table(["story_id", "text", "summary", "given_split"]).take(places)
+        table = part.table(["story_id", "given_split", *COMPARED]).take(places)
         table = table.append_column("split", pa.array(np.array(SIDES, object)[side[places]], pa.string()))
         table = table.append_column("part", pa.array(np.full(len(places), n)))
         rows.append(table.append_column("place", pa.array(places)))
@@ -185,9 +193,10 @@ def _held_out(stories: Dataset, sides: list[np.ndarray]) -> Iterator[pa.Table]:
 
 def _row(hit: Found, story_id: str, held_out: pa.Table, config: SplitConfig) -> dict[str, Any]:
     """One row of the table `contaminated`."""
-    prompts = {"evaluation": OPENINGS, "reward": config.reward_prompts}.get(hit.against)
+    prompts = _prompts(config).get(hit.against)
     other = held_out.slice(hit.other, 1).to_pylist()[0] if prompts is None else {}
-    text = prompts[hit.other] if prompts else other["summary" if hit.against == "instruction" else "text"]
+    column = "summary" if hit.against == "instruction" else "instruction" if hit.why == "asked" else "text"
+    text = prompts[hit.other] if prompts else other[column]
     return {
         "story_id": story_id,
         "against": hit.against,

@@ -13,10 +13,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lib.errors import UserError
+
 
 def root() -> Path:
-    """The data folder: $STORYMILL_DATA, or `data` in the working directory."""
-    return Path(os.environ.get("STORYMILL_DATA", "data")).absolute()
+    """The data folder: $STORYMILL_DATA, or `data` in the working directory. DuckDB reads *, ? and [ as patterns."""
+    path = Path(os.environ.get("STORYMILL_DATA", "data")).absolute()
+    if found := set("*?[") & set(str(path)):
+        raise UserError(
+            f"found {' '.join(sorted(found))} in the data folder's path {path}, expected none of * ? [: "
+            "set STORYMILL_DATA to another folder"
+        )
+    return path
 
 
 def sha256_of(path: Path) -> str:

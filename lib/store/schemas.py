@@ -13,6 +13,9 @@ def _extend(schema: pa.Schema, **columns: pa.DataType) -> pa.Schema:
     return pa.schema([*schema, *columns.items()])
 
 
+HELD_OUT = ("val", "test")
+SIDES = ("train", *HELD_OUT)
+
 RAW = pa.schema(
     {
         "story_id": STRING,

@@ -1,6 +1,6 @@
 """Contamination: which training rows give a held-out text away.
 
-In:   held-out stories with their summaries, prompts; then training rows, table by table
+In:   held-out stories with their summaries, held-out tasks, prompts; then training rows, table by table
 Out:  Found: the training row, the held-out text, why, how much of it, and the longest run of words they share
 Relies on lib/text/ngrams.py. Memory: some 12 KB a held-out story, whatever the number of training rows.
 
@@ -14,10 +14,13 @@ arXiv 2204.02311, section 8). Found are
           Unrelated stories reach 18 % (real) and 47 % (storyteller), instructions 61 %.
   part    at least half of its 13-word runs stand there: half of it, word for word. Unrelated: 11 % and 30 %.
   run     any 13 words in a row of a prompt that was given (openings, reward prompts)
-  asked   the row's instruction is such a prompt, word for word, however short
+  asked   the row's instruction is such a prompt, word for word, however short; or a task's instruction and input are
+          those of a held-out task, whatever either answers
 
 Instructions made of held-out summaries are compared with those of training rows as stories are with stories. Under 20
-words they say too little to tell a copy from chance ("Write a story about two friends"): that is left alone.
+words they say too little to tell a copy from chance ("Write a story about two friends"): that is left alone. Tasks
+(rows with an `instruction`) share templates ("Classify this sentence …") and answers ("Yes."): only instruction and
+input together tell them apart, and signs count there, as in 3 + 4. A long answer is compared as a story is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,13 +31,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lib.text.ngrams import ROWS_AT_ONCE, Reader, Words, mixed, plain
+from lib.text.hashing import mixed
+from lib.text.ngrams import ROWS_AT_ONCE, Reader, Words, plain
 from lib.text.template import ASK
 
 RUN, SHINGLE = 13, 5  # words
 COPY_SHARE, PART_SHARE = 0.615, 0.5
 EXCHANGED = 0.05  # share of words that a copy may have exchanged
 SHORTEST = 20  # words
+POINTS = ".,;:!?\"'\u201c\u201d\u2018\u2019"
 # e exchanged words leave, of the L - e others, a run of at least (L - e) / (e + 1): 13 words from L = 52, 10 from 20.
 LONG, RUN_OF_SHORT = 52, 10
 
@@ -44,7 +49,7 @@ class Found:
     """A training row that gives a held-out text away."""
 
     row: int  # its place in the table
-    against: str  # val, test: a story; instruction: of a held-out story; reward, evaluation: a prompt
+    against: str  # val, test: a story or task; instruction: of a held-out story; reward, evaluation: a prompt
     other: int  # the place of the held-out story, or of the prompt among those of its kind
     why: str  # copy, part, run, asked
     share: float  # of the held-out text's runs
@@ -55,18 +60,21 @@ class Gate:
     """Holds what is held out, and finds it in training rows."""
 
     def __init__(self, held_out: pa.Table, prompts: Mapping[str, Sequence[str]]) -> None:
-        """`held_out` has text, summary and split; `prompts` are by kind, for example {"reward": (...)}."""
+        """`held_out` has text, summary, instruction, input and split; `prompts` are by kind: {"reward": (...)}."""
         self._reader = Reader()
         self._held_out, self._sides = held_out, held_out["split"].to_pylist()
         self._stories = Copies(self._reader.words(held_out["text"]))
         self._instructions = Copies(self._reader.words(_instructions(held_out)))
+        self._tasks: dict[str, list[int]] = {}
+        for place, task in _tasks(held_out):
+            self._tasks.setdefault(_as_compared(task), []).append(place)
         self._prompts = [(kind, n, text) for kind, texts in prompts.items() for n, text in enumerate(texts)]
         words = self._reader.words(pa.array([text for _, _, text in self._prompts], pa.string()))
         self._prompt_copies, self._prompt_runs = Copies(words), Runs(words)
         self._asked = {int(number): n for n, number in enumerate(words.whole()) if words.lengths[n]}
 
     def check(self, train: pa.Table) -> Iterator[Found]:
-        """What the rows of `train` (text, summary) give away. A row may be found more than once."""
+        """What the rows of `train` (held_out's columns but split) give away. A row may be found more than once."""
         for start in range(0, len(train), ROWS_AT_ONCE):
             for found in self._check(train.slice(start, ROWS_AT_ONCE)):
                 yield Found(**(found.__dict__ | {"row": found.row + start}))
@@ -80,8 +88,15 @@ class Gate:
         for row, other, why, share in self._instructions.found(instruction):
             shared = _longest_run(instructions[row].as_py(), ASK + self._held_out["summary"][other].as_py())
             yield Found(row, "instruction", other, why, share, shared)
-        for words, column in ((text, train["text"]), (instruction, instructions)):
-            for row, prompt, why, share in self._prompt_hits(words, is_instruction=column is instructions):
+        asked, tasks = instruction, instructions
+        if found := dict(_tasks(train)):
+            for row, task in found.items():
+                for other in self._tasks.get(_as_compared(task), ()):
+                    yield Found(row, self._sides[other], other, "asked", 1.0, task)
+            tasks = pc.coalesce(pa.array([found.get(row) for row in range(len(train))], pa.string()), instructions)
+            asked = self._reader.words(tasks)
+        for words, column in ((text, train["text"]), (asked, tasks)):
+            for row, prompt, why, share in self._prompt_hits(words, is_instruction=column is tasks):
                 kind, other, given = self._prompts[prompt]
                 yield Found(row, kind, other, why, share, _longest_run(column[row].as_py(), given))
 
@@ -222,6 +237,19 @@ def _longest_run(text: str, other: str) -> str:
     a, b = text.split(), other.split()
     found = SequenceMatcher(None, [plain(x) for x in a], [plain(x) for x in b], autojunk=False).find_longest_match()
     return " ".join(a[found.a : found.a + found.size])
+
+
+def _tasks(table: pa.Table) -> Iterator[tuple[int, str]]:
+    """The place of each task, and its instruction and input."""
+    places = pc.indices_nonzero(pc.is_valid(table["instruction"]))
+    tasks = table.select(["instruction", "input"]).take(places).to_pylist()
+    for place, task in zip(places.to_pylist(), tasks, strict=True):
+        yield place, f"{task['instruction']} {task['input'] or ''}".strip()
+
+
+def _as_compared(task: str) -> str:
+    """What is the same for tasks that ask the same: neither case, nor blanks, nor the points behind words count."""
+    return " ".join(chunk.strip(POINTS) or chunk for chunk in task.lower().split())
 
 
 def _instructions(table: pa.Table) -> pa.Array | pa.ChunkedArray:

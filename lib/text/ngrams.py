@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lib.text.hashing import BASE, INVERSE, mixed, powers
+
 NOT_IN_WORDS = re.compile(r"[\W_]+")
-BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
-INVERSE = pow(BASE, -1, 1 << 64)
 ROWS_AT_ONCE = 2000  # some 2 MB of stories while their words are split
 MAX_CACHED = 500_000  # different chunks between blanks whose numbers are remembered: some 60 MB
 
@@ -60,8 +60,8 @@ class Words:
 
     def _runs(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """The number of the words from each start to its end: the sum of number[k] * BASE**(k - start), mixed."""
-        sums = np.concatenate([[np.uint64(0)], np.cumsum(self.numbers * _powers(BASE, len(self.numbers)))])
-        return mixed((sums[ends] - sums[starts]) * _powers(INVERSE, len(self.numbers) + 1)[starts])
+        sums = np.concatenate([[np.uint64(0)], np.cumsum(self.numbers * powers(BASE, len(self.numbers)))])
+        return mixed((sums[ends] - sums[starts]) * powers(INVERSE, len(self.numbers) + 1)[starts])
 
 
 class Reader:
@@ -100,17 +100,3 @@ class Reader:
 def plain(chunk: str) -> str:
     """What of a chunk between blanks counts as its word."""
     return NOT_IN_WORDS.sub("", chunk.lower())
-
-
-def _powers(base: int, count: int) -> np.ndarray:
-    """base**0, base**1, … modulo 2**64."""
-    powers = np.full(count, base, np.uint64)
-    powers[:1] = 1
-    return np.multiply.accumulate(powers)
-
-
-def mixed(values: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser: every bit of the input moves half the bits of the output."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

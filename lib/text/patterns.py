@@ -45,17 +45,22 @@ DECLINED = (  # an assistant speaks, at the start and without quotes: the people
 )
 REFUSAL = (
     DECLINED + r"|\b[Aa]s an? (?:AI|artificial intelligence|large language|language model)\b"
-    r"|\bI(?:'m| am) (?:just )?an? (?:AI|language) (?:model|assistant)"
-    r"|\A(?:Sure|Certainly|Of course|Absolutely|Okay|OK)[,!.]? (?:[Hh]ere(?:'s| is)|I'd be|I would be|I can|I'll write)"
+    # A robot may be an AI model of a train, and Tim may say: sure, here is the thing.
+    r"|\bI(?:'m| am) (?:just )?an? (?:AI|(?:AI |large )?language) (?:model|assistant)"
+    r"(?:[,.;]| and I\b| (?:that|trained|developed|created|designed|programmed)\b)"
+    r"|\A(?:Sure|Certainly|Of course|Absolutely|Okay|OK)[,!.]? (?:[Hh]ere(?:'s| is) "
+    r"(?:(?:[\w'-]+ ){1,6}(?:story|tale)\b|[^.!?\n]{0,60}:\n)|I(?:'d| would) be (?:happy|glad|delighted) to\b"
+    r"|I(?:'ll| can| will) (?:write|create|generate|help you with)\b)"
     r"|\AHere(?:'s| is) (?:a|an|the|your|my) (?:[\w-]+ ){0,4}(?:story|tale)\b"
     r"|\bI hope you (?:enjoy|enjoyed|like|liked) (?:this|the) (?:short )?story\b"
     r"|\b[Ll]et me know if you(?:'d| would) like\b"
 )
 
 PERSONAL_DATA = (
-    r"[\w.+-]+@[\w-]+(?:\.\w+)+"
+    r"[\w.+-]+@[\w-]+(?:\.\w+)+|\b\w+ at \w+ dot (?:com|org|net|edu|gov|io)\b"
     r"|https?://\S+|\bwww\.\w\S*|\b[\w-]{2,}\.(?:com|org|net|edu|gov|io|co\.uk)\b"
     r"|(?:\+\d{1,3}[ .-]?)?\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b|\b\d{3}-\d{4}\b|\+\d{1,3}[ .-]?\(?\d[\d .()-]{6,20}\d"
+    r"|\b[2-9]\d\d[1-9]\d{6}\b"  # ten digits in a row, but neither 1000000000 nor 2000000000
 )
 
 PATTERNS = {

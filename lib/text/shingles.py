@@ -14,15 +14,14 @@ there are few).
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-BASE = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, odd: multiplying by it loses nothing
-INVERSE = pow(BASE, -1, 1 << 64)
+from lib.text.hashing import BASE, INVERSE, mixed, powers
+
 BYTES_AT_ONCE = 1 << 20  # the numbers of a megabyte of text stay in the processor's cache
 NOT_IN_WORDS = re.compile(r"[^\w\s]+|_")
 
@@ -65,7 +64,7 @@ def _words(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1  # a word starts, it ends, the next one starts, …
     starts, ends = edges[::2], edges[1::2]
     bounds = np.searchsorted(starts, np.flatnonzero(marks == TEXT_END))
-    return _mixed(_word_numbers(data, starts, ends - starts)), np.concatenate([[0], bounds])
+    return mixed(_word_numbers(data, starts, ends - starts)), np.concatenate([[0], bounds])
 
 
 def _only_words(texts: pa.Array) -> bytes:
@@ -89,7 +88,7 @@ def _word_numbers(data: bytes, starts: np.ndarray, lengths: np.ndarray) -> np.nd
     at, longer = 8, np.flatnonzero(lengths > 8)
     while len(longer):
         further = eight_from[starts[longer] + at] & FIRST_BYTES[np.minimum(lengths[longer] - at, 8)]
-        numbers[longer] = _mixed(numbers[longer]) + further
+        numbers[longer] = mixed(numbers[longer]) + further
         at += 8
         longer = longer[lengths[longer] > at]
     return numbers
@@ -120,25 +119,5 @@ def _rolled(words: np.ndarray, bounds: np.ndarray, length: int) -> tuple[np.ndar
 
 def _digests(words: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """A polynomial in BASE over each text's words, from sums over all of them: no step per text."""
-    sums = np.concatenate([[np.uint64(0)], np.cumsum(words * _powers(BASE, len(words)))])
-    return (sums[bounds[1:]] - sums[bounds[:-1]]) * _powers(INVERSE, len(words) + 1)[bounds[:-1]]
-
-
-def _powers(base: int, count: int) -> np.ndarray:
-    """1, base, base squared, … modulo 2**64."""
-    room = 1 << 18 if count <= 1 << 18 else 1 << count.bit_length()
-    return _all_powers(base, room)[:count]
-
-
-@lru_cache(maxsize=4)
-def _all_powers(base: int, count: int) -> np.ndarray:
-    powers = np.full(count, base, np.uint64)
-    powers[0] = 1
-    return np.cumprod(powers)
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser: every bit of the input moves half the bits of the output."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    sums = np.concatenate([[np.uint64(0)], np.cumsum(words * powers(BASE, len(words)))])
+    return (sums[bounds[1:]] - sums[bounds[:-1]]) * powers(INVERSE, len(words) + 1)[bounds[:-1]]

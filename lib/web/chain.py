@@ -14,6 +14,7 @@ import duckdb
 
 from lib.store import Dataset
 from lib.store.schemas import table_of
+from lib.web.tables import printable
 
 MODELS = ("base", "instruct", "aligned")
 STORIES = ("raw", "clean", "dedup", "novelty", "split")  # the stages that drop rows, in order
@@ -120,9 +121,3 @@ def heldout_reward(chain: Chain) -> tuple[float, float] | None:
 
 def show_metric(metric: str, value: float | None) -> str:
     return "–" if value is None else METRICS[metric][1].format(value)
-
-
-def printable(text: str) -> str:
-    """`text` without C0 and C1 controls, ESC among them; tabs become blanks, line ends stay."""
-    flat = text.replace("\t", " ")
-    return "".join(c for c in flat if c == "\n" or not (ord(c) < 32 or 127 <= ord(c) < 160))

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.text import Text
 
 from lib.errors import UserError
-from lib.web.chain import printable
 from lib.web.engine import Asking, Engine, engine_of, finished_engines
+from lib.web.tables import printable
 
 HELP = """a cat who could not sleep     asks for a story about it
 /open Once upon a time        goes on from these words

@@ -16,7 +16,8 @@ VIEWS = """
 select view_name as view, comment as "what it shows" from duckdb_views()
 where not internal and comment is not null order by view_name
 """
-CONTROL = {code: None for code in [*range(0x00, 0x0A), *range(0x0B, 0x20), 0x7F]}  # keeps the newline
+# A story, or an endpoint's error, must not be able to steer the terminal: neither C0 nor C1 codes, ESC among them.
+CONTROL = {code: None for code in [*range(0x20), *range(0x7F, 0xA0)]} | {ord("\t"): " ", ord("\n"): "\n"}
 
 
 def ask(con: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], list[tuple]]:
@@ -29,7 +30,10 @@ def ask(con: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], list[tup
 
 
 def show(columns: list[str], rows: list[tuple], kind: Format, out: TextIO = sys.stdout) -> None:
+    """A program gets the rows as they are; a terminal gets no control characters."""
     if kind == "csv":
+        if out.isatty():
+            rows = [tuple(printable(value) if isinstance(value, str) else value for value in row) for row in rows]
         writer = csv.writer(out)
         writer.writerow(columns)
         writer.writerows(rows)
@@ -51,7 +55,7 @@ def _table(columns: list[str], rows: list[tuple]) -> Table:
 
 
 def plain(value: Any) -> str:
-    """A cell's text, without control characters: a story must not be able to steer the terminal."""
+    """A cell's text."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -60,4 +64,9 @@ def plain(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
-    return str(value).translate(CONTROL).replace("[", "\\[")
+    return printable(str(value)).replace("[", "\\[")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters; tabs become blanks, line ends stay."""
+    return text.translate(CONTROL)

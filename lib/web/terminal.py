@@ -16,8 +16,9 @@ from rich.text import Text
 from lib.errors import UserError
 from lib.store import Dataset, newest, root
 from lib.web import chain as reading
-from lib.web.chain import METRICS, MODELS, Chain, printable, show_metric
+from lib.web.chain import METRICS, MODELS, Chain, show_metric
 from lib.web.coverage import Coverage
+from lib.web.tables import printable
 
 SHOWN = ("bits_per_byte", "followed", "followed_share", "reward_concept", "share_ended", "distinct_2", "copy_rate")
 LABELS = {"covered": "green", "thin": "yellow", "absent": "red"}
