@@ -337,3 +337,25 @@ def test_a_refusal_in_plain_text_is_called_one():
     declined = "I'm sorry, but I can't help with that.\n"
     assert [held.reason for held in replies.read(declined, 2)] == ["refusal", "refusal"]
     assert replies.read("I am sorry to say the hen slept.")[0].reason == "unreadable"
+
+
+HEN_STORY = (
+    "Once there was a little hen named Pim. Every day she looked for corn in the garden. One day she found a shiny "
+    'button under a leaf. "What a fine thing!" said Pim.'
+)
+
+
+def test_a_story_told_without_any_form_is_one_with_a_summary_of_its_own_words():
+    (held,) = replies.read(f"{HEN_STORY}\n")
+    assert isinstance(held, replies.Reply) and held.story == HEN_STORY
+    assert held.summary.startswith("a story about") and "Pim" in held.summary
+
+
+@pytest.mark.parametrize(
+    "content",
+    [HEN_STORY[:-20], f'{{"story": {HEN_STORY}', f"Sure, here is a story about a hen:\n{HEN_STORY}", "Pim ran off."],
+    ids=["cut off", "broken JSON", "assistant talk", "too short"],
+)
+def test_what_only_looks_like_one_stays_quarantined(content):
+    assert [held.reason for held in replies.read(content)] == ["unreadable"]
+    assert [held.reason for held in replies.read(HEN_STORY, 2)] == ["unreadable"] * 2

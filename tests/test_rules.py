@@ -56,7 +56,7 @@ DROPPED = {
         ("I'm sorry, but I can't help with that request. " + GOOD, "I'm sorry, but I can't"),
         (GOOD + "As an AI language model, I cannot feel.", "As an AI"),
         ("Sure! Here's a short story for you: " + GOOD, "Sure! Here's"),
-        ("Here is a story about a cat. " + GOOD, "Here is a story"),
+        ("Here is a story about a cat. " + GOOD, "Here is a story about"),
         ("Sure, here's a short story about a cat. " + GOOD, "Sure, here's a short story"),
         ("Okay, here is what I came up with:\n" + GOOD, "Okay, here is what I came up with:"),
         ("Of course! I'd be happy to write that. " + GOOD, "Of course! I'd be happy to"),
@@ -169,6 +169,16 @@ def test_a_story_goes_for_its_reason_and_says_what_tripped_it(reason, text, deta
 @pytest.mark.parametrize("text", KEPT)
 def test_a_good_story_stays(text):
     assert judge(repair_column(pa.array([text])), Limits())[:2] == ([None], [None])
+
+
+def test_a_teller_may_begin_with_here():
+    text = "Here is a story that is good to hear. " + GOOD
+    assert judge(repair_column(pa.array([text])), Limits())[0] == [None]
+
+
+def test_limits_that_no_story_can_keep_are_refused():
+    with pytest.raises(ValidationError, match="min_words 500 above max_words 10"):
+        Limits(min_words=500, max_words=10)
 
 
 def test_every_reason_has_an_example():

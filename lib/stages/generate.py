@@ -24,7 +24,7 @@ from lib.store import Draft, Stage, schemas
 from lib.text import ledger, prompts, replies, standing
 from lib.text.teacher import Key, Names, Request, TeacherConfig, known, settle
 
-STAGE = Stage("generate", 3)
+STAGE = Stage("generate", 2)
 ID_BYTES = 10  # of a request id, which is 20 hex digits
 
 

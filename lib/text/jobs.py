@@ -119,6 +119,6 @@ class Judge:
         return (
             f"{self._where} failed {job.failures} times in a row on request {job.request.request_id}, the last time "
             f"with {attempt.status} ({attempt.error}); {self._kept()}. "
-            "Check that it is running and reachable, then run the same command again: what was answered is kept, and "
-            "nothing is asked for twice."
+            "Check that it is running and reachable and that the base URL is right (it usually ends in /v1), then run "
+            "the same command again: what was answered is kept, and nothing is asked for twice."
         )

@@ -51,7 +51,9 @@ REFUSAL = (
     r"|\A(?:Sure|Certainly|Of course|Absolutely|Okay|OK)[,!.]? (?:[Hh]ere(?:'s| is) "
     r"(?:(?:[\w'-]+ ){1,6}(?:story|tale)\b|[^.!?\n]{0,60}:\n)|I(?:'d| would) be (?:happy|glad|delighted) to\b"
     r"|I(?:'ll| can| will) (?:write|create|generate|help you with)\b)"
-    r"|\AHere(?:'s| is) (?:a|an|the|your|my) (?:[\w-]+ ){0,4}(?:story|tale)\b"
+    # A teller may begin so, too: "Here is a story that is good to hear."
+    r"|\AHere(?:'s| is) (?:a|an|the|your|my) (?:[\w-]+ ){0,4}(?:story|tale)\b(?:[^.!?\n]{0,60}:?\n|[^.!?\n]{0,60}:"
+    r"| (?:about|for you|using|based on|with the (?:words?|verb)|that (?:uses|includes|contains|features|meets))\b)"
     r"|\bI hope you (?:enjoy|enjoyed|like|liked) (?:this|the) (?:short )?story\b"
     r"|\b[Ll]et me know if you(?:'d| would) like\b"
 )

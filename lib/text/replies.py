@@ -20,8 +20,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from lib.text.ledger import READABLE, Answer
-from lib.text.patterns import DECLINED
+from lib.text.patterns import DECLINED, REFUSAL
 from lib.text.reading import Found, stories_in
+from lib.text.summary import extractive_summary
 
 OPENING = "a story about "
 _DETERMINED = (
@@ -43,7 +44,10 @@ SENTENCE = re.compile(  # one sentence: a name, or two, or somebody named so; th
     rf"|An? (?:[a-z-]+ ){{1,3}}(?:named|called) {_NAME} (?:[a-z]+[a-rt-z]s|is|was|has|goes|went|found|lost))"
     r"\b[^.!?]*[.!?]?"
 )
-DECLINES = re.compile(DECLINED)
+DECLINES, ASSISTANT = re.compile(DECLINED), re.compile(REFUSAL)
+PLAIN_WORDS = 20  # clean's shortest story
+ENDINGS = (".", "!", "?", '"', "\u201d", "'", "\u2019")
+MARKUP = re.compile(r"[{}\[\]<>`|]")  # broken JSON and the like is quarantined, not told
 BANNED = re.compile("[\x00\ud800-\udfff]")  # NUL and lone surrogates: Parquet and SentencePiece both refuse them
 
 
@@ -110,12 +114,23 @@ def _strict(schema: Any, named: dict[str, Any]) -> Any:
 def read(content: str, count: int = 1, *, whole: bool = True) -> list[Reply | Fault]:
     """The story for each of `count` asks. Never raises: whatever a teacher writes is a Reply or a Fault."""
     found = stories_in(content, count, whole=whole)
+    if not found and count == 1 and (told := _plain_story(content)):
+        return [told]
     if not found:
         reason = "refusal" if DECLINES.search(content.strip()) else "unreadable"
         return [_banned(content) or Fault(reason, f"found no story in {content[:80]!r}")] * count
     readable = sum(each is not None for each in found)
     missing = Fault("missing", f"found {readable} stories that can be read, expected {count}")
     return [_judged(each) if each else missing for each in [*found, *[None] * (count - len(found))]]
+
+
+def _plain_story(content: str) -> Reply | None:
+    """A story told without any form, as small models answer: prose to its end; its summary is made of its own words."""
+    text = content.strip()
+    is_prose = len(text.split()) >= PLAIN_WORDS and text.endswith(ENDINGS) and not MARKUP.search(text)
+    if not is_prose or BANNED.search(text) or ASSISTANT.search(text):
+        return None
+    return Reply(text, extractive_summary(text))
 
 
 def _judged(found: Found) -> Reply | Fault:

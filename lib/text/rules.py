@@ -62,6 +62,8 @@ class Limits(Config):
 
     @model_validator(mode="after")
     def _digest_rules(self) -> "Limits":
+        if self.min_words > self.max_words:
+            raise ValueError(f"found min_words {self.min_words} above max_words {self.max_words}: no story could stay")
         words = word_list(self.profanity) if self.profanity else ()
         versions = (RULE_VERSION, INSTRUCTION_RULES_VERSION)
         found = hashlib.sha256(repr((*versions, words)).encode()).hexdigest()[:16]

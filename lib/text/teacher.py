@@ -191,7 +191,7 @@ def _reachable(config: TeacherConfig, api_key: Key | None) -> Iterator[tuple[str
     key = (api_key() if api_key else os.environ.get(KEY_VARIABLE, "")).strip()
     if not key:
         raise UserError(
-            f"found no API key for {config.model}; put it in {KEY_VARIABLE}, or in a Prefect Secret block "
-            "(an endpoint that checks no key takes any word)"
+            f"found no API key for {config.model}; put it in {KEY_VARIABLE}, or in the Prefect Secret block "
+            "openai-api-key (an endpoint that checks no key takes any word)"
         )
     yield config.base_url or OPENAI_URL, key

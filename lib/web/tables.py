@@ -41,7 +41,7 @@ def show(columns: list[str], rows: list[tuple], kind: Format, out: TextIO = sys.
         json.dump([dict(zip(columns, row, strict=True)) for row in rows], out, default=str, indent=1)
         out.write("\n")
     else:
-        Console(file=out, width=None if out.isatty() else 120).print(_table(columns, rows))
+        Console(file=out, width=None if out.isatty() else 120, emoji=False).print(_table(columns, rows))
 
 
 def _table(columns: list[str], rows: list[tuple]) -> Table:
