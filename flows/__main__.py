@@ -4,9 +4,10 @@ Each command imports what it needs when it runs: the ones that only read start a
 """
 
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter, validators
 
@@ -214,21 +215,28 @@ def down() -> None:
 def main() -> None:
     """Run the command; a user's error is one message on stderr and exit code 1, a stop that was asked for is code 3."""
     try:
-        app()
+        _with_a_full_disk_told_as_one(app)
     except Stopped as stop:
-        print(f"storymill: {stop}", file=sys.stderr)
-        sys.exit(3)
+        _end(str(stop), 3)
     except (UserError, TransientError, store.CorruptDataset) as error:
-        from lib.web.tables import printable
+        _end(str(error), 1)
+    except KeyboardInterrupt:
+        _end("stopped; the same command goes on from here", 130)
 
-        print(f"storymill: {printable(str(error))}", file=sys.stderr)
-        sys.exit(1)
+
+def _with_a_full_disk_told_as_one(command: Callable[[], None]) -> None:
+    try:
+        command()
     except OSError as error:
         store.raise_if_full(error, "the data folder")
         raise
-    except KeyboardInterrupt:
-        print("storymill: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+
+
+def _end(text: str, code: int) -> NoReturn:
+    from lib.web.tables import printable
+
+    print(f"storymill: {printable(text)}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -117,5 +117,18 @@ def test_the_preset_takes_changes_by_flag():
     assert changed.ingest.path == "mine.txt"
 
 
+def test_a_full_disk_outside_of_a_stage_is_one_message(monkeypatch, capsys):
+    import flows.__main__ as command_line
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(command_line, "app", full)
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 1 and told.startswith("storymill: the disk is full") and "Traceback" not in told
+
+
 def test_environment_of_test_runs_holds_no_key():
     assert runs.environment(Path("home"), Path("data"))["OPENAI_API_KEY"] == ""
