@@ -13,9 +13,9 @@ Ratios of CPU seconds of one run are worth keeping; the figures themselves belon
 
 import importlib
 import sys
-from typing import Literal
+from typing import Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +28,11 @@ app = App(name="bench.data", help="The data half beside its peers, measured in o
 
 @app.default
 def run(
-    *, only: list[Name] | None = None, rounds: int = 3, stories: str | None = None, llama2c: str | None = None
+    *,
+    only: Annotated[list[Name] | None, Parameter(consume_multiple=True)] = None,
+    rounds: int = 3,
+    stories: str | None = None,
+    llama2c: str | None = None,
 ) -> None:
     """Measure and print.
 

@@ -64,7 +64,7 @@ HICCUPS = Mischief(near_copies=0.02, rate_limited=0.01, retry_after=0.2)
 
 
 def laptop() -> Chain:
-    """10,000 stories and a model of 1.3 million parameters: about five minutes on two CPU cores."""
+    """10,000 stories and a model of 1.3 million parameters: two to five minutes on two CPU cores."""
     # Small batches, Muon and a start that copies: 0.26 bits per byte where AdamW at llama2.c's settings stood at 0.65.
     fast = {"batch_size": 8, "optimizer": "muon", "eval_every": 85, "eval_stories": 100}
     return Chain(
