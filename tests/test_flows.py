@@ -87,8 +87,9 @@ def test_a_budget_that_is_used_up_ends_the_run_cancelled_with_exit_code_3(prefec
     assert stopped.returncode == 3, stopped.stdout + stopped.stderr
     assert "storymill: stopped for the budget" in stopped.stderr and "of 60 requests are answered" in stopped.stderr
     assert "Traceback" not in stopped.stdout + stopped.stderr
-    flow_run = runs.api(prefect_home, "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]
-    assert flow_run["state"]["type"] == "CANCELLED" and "stopped for the budget" in flow_run["state"]["message"]
+    cancelled = {"flow_runs": {"state": {"type": {"any_": ["CANCELLED"]}}}}
+    (flow_run,) = runs.api(prefect_home, "/flow_runs/filter", cancelled)
+    assert "stopped for the budget" in flow_run["state"]["message"]
     task_runs = runs.api(prefect_home, "/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run["id"]]}}})
     assert [(each["state"]["type"], each["run_count"]) for each in task_runs] == [("CANCELLED", 1)]
 
