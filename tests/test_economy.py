@@ -18,6 +18,8 @@ from tests.economy import (
     stats,
 )
 
+pytestmark = pytest.mark.shell  # teachers and runs in processes of their own
+
 
 def test_twenty_percent_errors_of_every_kind_and_still_every_story_once_and_every_sum_right():
     with running(EVERY_KIND) as base_url:

@@ -14,6 +14,8 @@ from lib.web import cost
 from tests.economy import SPENT, build, config_for, killed_after, ledger, stats
 from tests.teacher import FakeTeacher, failure, told
 
+pytestmark = pytest.mark.shell  # teachers and runs in processes of their own
+
 
 def config(base_url: str, count: int = 40, **more):
     return config_for(base_url, count, transport="batch", batch_poll_seconds=0.02, **more)

@@ -27,6 +27,8 @@ from tests.economy import config_for as paid
 from tests.economy import ledger as asked_ledger
 from tests.teacher import Answer, FakeTeacher, completion, failure, told
 
+pytestmark = pytest.mark.shell  # teachers and runs in processes of their own
+
 SMALL = 7
 
 
