@@ -106,6 +106,10 @@ def test_csv_is_raw_for_a_program_and_without_control_characters_on_a_terminal()
     assert "\x1b[2J\x9b31m" in file.getvalue()
 
 
+def test_text_that_looks_like_an_emoji_code_is_shown_as_it_is():
+    assert "a:x:b :smile:" in storymill("sql", "select 'a:x:b :smile:' as text").stdout
+
+
 def test_the_preset_takes_changes_by_flag():
     from flows.__main__ import Overrides
     from lib.presets import Source, chosen
