@@ -25,6 +25,7 @@ from bench.beside import HOUSE, Case, Row, beside
 from bench.texts import markov, with_copies
 from flows.wiring import vocabulary
 from lib import presets, stages
+from lib.overrides import with_overrides
 from lib.stages.generate import GenerateConfig
 from lib.stages.ingest import IngestConfig
 from lib.stages.novelty import NoveltyConfig
@@ -100,7 +101,7 @@ def _config(stage: str, count: int) -> presets.VocabularyConfig:
         "split": {"on_contamination": "waive"},  # copies are planted
         "tokenizer": {"most_stories": LEARNED_FROM, "vocab_size": 1024},
     }
-    config = presets.with_overrides(presets.laptop_vocabulary(), changes)
+    config = with_overrides(presets.laptop_vocabulary(), changes)
     given: dict[str, Config] = {"ingest": IngestConfig(path=str(_file(count)), part_rows=PART_ROWS)}
     if stage == "generate":
         given = {"generate": GenerateConfig(plan=PromptPlan(count=count), part_rows=PART_ROWS)}

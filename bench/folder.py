@@ -54,7 +54,7 @@ def make(rows: int, stories: str | None) -> None:
     both = {"stories": split, "tokenizer": tokenizer}
     made = [
         publish("tokens", c, both, lambda n, c=c: _tokens(n, source, c.layout), parts)
-        for c in (chain.tokens, chain.natural)
+        for c in (chain.tokens, chain.instructions)
     ]
     _ledger(parts, source)
     base = publish("pretrain", chain.pretrain, {"tokens": made[0], "tokenizer": tokenizer}, dict(_trained(split)))

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NoReturn
 from cyclopts import App, Parameter, validators
 
 from flows import wiring
-from lib import presets, store
+from lib import overrides, presets, store
 from lib.errors import Stopped, TransientError, UserError
 
 app = App(
@@ -21,7 +21,7 @@ app = App(
     version=metadata.version("storymill"),
     suppress_keyboard_interrupt=False,  # main says that the same command goes on
 )
-Overrides = presets.overrides_of(presets.Chain, presets.laptop())
+Overrides = overrides.overrides_of(presets.Chain, presets.laptop())
 Changes = Annotated[Overrides | None, Parameter(name="*", group="Settings of each stage (laptop's in brackets)")]
 Source = Annotated[presets.Source, Parameter(name="*")]
 More = Annotated[int | None, Parameter(validator=validators.Number(gte=0))]

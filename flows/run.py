@@ -11,7 +11,8 @@ from prefect.states import Cancelled, State
 import tasks
 from lib import store
 from lib.errors import Stopped, UserError
-from lib.presets import StoriesConfig, with_overrides
+from lib.overrides import with_overrides
+from lib.presets import StoriesConfig
 from lib.store import Config, Dataset
 from lib.web import blocks
 

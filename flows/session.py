@@ -11,7 +11,8 @@ from flows import server
 from flows.wiring import Made
 from lib import stages, store
 from lib.errors import Stopped, TransientError, UserError
-from lib.presets import Chain, StoriesConfig, with_overrides
+from lib.overrides import with_overrides
+from lib.presets import Chain, StoriesConfig
 
 POOL = "storymill"
 

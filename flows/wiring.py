@@ -34,17 +34,17 @@ def vocabulary(config: VocabularyConfig, do: Do) -> Made:
     split = made["split"]
     tokenizer = do("tokenizer", config.tokenizer, stories=split)
     tokens = do("tokens", config.tokens, stories=split, tokenizer=tokenizer)
-    natural = do("tokens", config.natural, stories=split, tokenizer=tokenizer)
-    return made | {"tokenizer": tokenizer, "tokens": tokens, "natural": natural}
+    instructions = do("tokens", config.instructions, stories=split, tokenizer=tokenizer)
+    return made | {"tokenizer": tokenizer, "tokens": tokens, "instructions": instructions}
 
 
 def training(config: Chain, do: Do) -> Made:
     """… and on to the three models."""
     made = vocabulary(config, do)
-    split, tokenizer, natural = made["split"], made["tokenizer"], made["natural"]
+    split, tokenizer, asked = made["split"], made["tokenizer"], made["instructions"]
     base = do("pretrain", config.pretrain, tokens=made["tokens"], tokenizer=tokenizer)
-    instruct = do("instruct", config.instruct, base=base, tokens=natural, tokenizer=tokenizer)
-    aligned = do("align", config.align, model=instruct, stories=split, tokens=natural, tokenizer=tokenizer)
+    instruct = do("instruct", config.instruct, base=base, tokens=asked, tokenizer=tokenizer)
+    aligned = do("align", config.align, model=instruct, stories=split, tokens=asked, tokenizer=tokenizer)
     return made | {"pretrain": base, "instruct": instruct, "align": aligned}
 
 

@@ -9,7 +9,8 @@ import pytest
 from flows import wiring
 from lib import stages
 from lib.errors import UserError
-from lib.presets import laptop_stories, with_overrides
+from lib.overrides import with_overrides
+from lib.presets import laptop_stories
 from lib.stages.ingest import IngestConfig
 from lib.store import connect, schemas
 from lib.text import sources

@@ -39,7 +39,7 @@ def made(tmp_path_factory):
         split = stages.build("split", config.split, {"stories": dedup})
         tokenizer = stages.build("tokenizer", config.tokenizer, {"stories": split})
         inputs = {"stories": split, "tokenizer": tokenizer}
-        tokens = {f"tokens-{c.layout}": stages.build("tokens", c, inputs) for c in (config.tokens, config.natural)}
+        tokens = {f"tokens-{c.layout}": stages.build("tokens", c, inputs) for c in (config.tokens, config.instructions)}
         all_made = {"generate": raw, "clean": clean, "dedup": dedup, "split": split, "tokenizer": tokenizer} | tokens
         yield {name: f"{stages.module_of(d.stage).STAGE.version} {rows_of(d)}" for name, d in all_made.items()}
 

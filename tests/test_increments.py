@@ -28,7 +28,7 @@ from tests.teacher import FakeTeacher, completion
 
 NUMBERED = re.compile(r"-(\d{5})\.(?:parquet|bin)$")  # part-00003.parquet, _dropped/part-…, tokens-00003.bin
 PART_ROWS, MORE = 20, 10
-ROW_STAGES = ("clean", "split", "tokens", "natural")
+ROW_STAGES = ("clean", "split", "tokens", "instructions")
 COPIES = {1006: 17, 1008: 23}  # a new story that is an older one with a sentence more
 
 pytestmark = pytest.mark.chain  # some 20 CPU seconds
@@ -73,8 +73,8 @@ def seen(raw: Dataset) -> Seen:
     split = build("split", SplitConfig(on_contamination="drop"), stories=dedup)
     tokenizer = build("tokenizer", TokenizerConfig(vocab_size=512), stories=split)
     tokens = build("tokens", TokensConfig(layout="pretrain"), stories=split, tokenizer=tokenizer)
-    natural = build("tokens", TokensConfig(layout="natural"), stories=split, tokenizer=tokenizer)
-    made = {"raw": raw, "clean": clean, "dedup": dedup, "split": split, "tokens": tokens, "natural": natural}
+    asked = build("tokens", TokensConfig(layout="natural"), stories=split, tokenizer=tokenizer)
+    made = {"raw": raw, "clean": clean, "dedup": dedup, "split": split, "tokens": tokens, "instructions": asked}
     files = {name: each.manifest["files"] for name, each in made.items()}
     return Seen(
         fingerprints={name: each.fingerprint for name, each in (made | {"tokenizer": tokenizer}).items()},
@@ -128,7 +128,7 @@ def test_at_most_2_percent_of_the_rows_are_worked_on_again(grown, stage):
     assert grown.before.counts[stage]["rows_made"] == grown.before.counts[stage]["rows_in"]
 
 
-@pytest.mark.parametrize("stage", ["raw", "clean", "dedup", "split", "tokens", "natural"])
+@pytest.mark.parametrize("stage", ["raw", "clean", "dedup", "split", "tokens", "instructions"])
 def test_older_parts_keep_their_digest(grown, stage):
     full = len(grown.before.rows["raw"]) // PART_ROWS  # a part that was not full is filled up
     before = {name: sha for name, sha in grown.before.parts[stage].items() if number_of(name) < full}
@@ -157,7 +157,7 @@ def test_duplicates_between_old_and_new_are_found(grown):
     assert len(new) == len(COPIES) and {row["kept_id"] for row in new} <= old
 
 
-@pytest.mark.parametrize("stage", ["raw", "clean", "dedup", "split", "tokens", "natural"])
+@pytest.mark.parametrize("stage", ["raw", "clean", "dedup", "split", "tokens", "instructions"])
 def test_it_equals_a_run_from_scratch_row_for_row(grown, stage):
     assert grown.after.rows[stage] == grown.scratch.rows[stage]
     assert grown.after.dropped.get(stage) == grown.scratch.dropped.get(stage)

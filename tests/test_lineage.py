@@ -5,6 +5,7 @@ import pytest
 
 from flows import wiring
 from lib import presets, stages, store
+from lib.overrides import with_overrides
 from lib.stages.ingest import IngestConfig
 from lib.stages.selfinstruct import SelfinstructConfig
 from lib.text.rules import RULE_VERSION
@@ -35,7 +36,7 @@ def chain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lineage")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORYMILL_DATA", str(folder))
-        chain = presets.with_overrides(presets.smoke(), SMALL)
+        chain = with_overrides(presets.smoke(), SMALL)
         chain = chain.model_copy(update={"align": chain.align.model_copy(update={"rewards": {"words": 1.0}})})
         datasets = wiring.training(chain, lambda stage, config, **inputs: stages.build(stage, config, inputs))
         models = {"base": datasets["pretrain"], "instruct": datasets["instruct"], "aligned": datasets["align"]}
@@ -96,7 +97,7 @@ def test_the_costs_of_several_stories_a_request_sum_to_what_was_spent_on_the_pla
     for seed in (0, 1):  # the second plan is shown; the ledger holds both
         plan = {"count": 30, "seed": seed, "stories_per_request": stories_per_request}
         generate = SMALL["generate"] | {"plan": plan, "mischief": {"malformed": 0.3, "truncated": 0.2, "cut": 0.1}}
-        config = presets.with_overrides(presets.smoke(), {"generate": generate | {"backoff": 0.01, "tries": 12}})
+        config = with_overrides(presets.smoke(), {"generate": generate | {"backoff": 0.01, "tries": 12}})
         made = stages.build("generate", config.generate, {})
     assert set(made.manifest["drops"]) >= {"truncated"}
     assert_costs_sum(made)
@@ -125,7 +126,7 @@ def test_drops_are_those_of_the_stage_that_brought_the_stories_shown(data_root):
     tasks = stages.build("selfinstruct", SelfinstructConfig(count=40, mischief={"truncated": 0.4}, reasks=0), {})
     stages_of = "select distinct stage from drops"
     assert tasks.manifest["drops"] and store.connect().execute(stages_of).fetchall() == [("selfinstruct",)]
-    config = presets.with_overrides(presets.smoke(), {"generate": SMALL["generate"] | {"mischief": {"malformed": 0.2}}})
+    config = with_overrides(presets.smoke(), {"generate": SMALL["generate"] | {"mischief": {"malformed": 0.2}}})
     stages.build("generate", config.generate, {})
     assert store.connect().execute(stages_of).fetchall() == [("generate",)]
     store.mark_used(tasks)
@@ -199,7 +200,7 @@ def test_a_stage_that_runs_again_shows_its_own_lineage(made):
 
 
 def _pretrain_again(made):
-    chain = presets.with_overrides(presets.smoke(), SMALL | {"pretrain": SMALL["pretrain"] | {"steps": 4}})
+    chain = with_overrides(presets.smoke(), SMALL | {"pretrain": SMALL["pretrain"] | {"steps": 4}})
     return chain.pretrain, {"tokens": made[0]["tokens"], "tokenizer": made[0]["tokenizer"]}
 
 

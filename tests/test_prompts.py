@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from lib.errors import UserError
-from lib.presets import laptop, with_overrides
+from lib.overrides import with_overrides
+from lib.presets import laptop
 from lib.text.prompts import (
     FEATURES,
     KINDS,

@@ -222,7 +222,8 @@ def test_no_usable_task_at_all_is_one_clear_error():
 
 def test_more_adds_to_the_tasks_that_came_to_a_split():
     from flows import run, wiring
-    from lib.presets import laptop_stories, with_overrides
+    from lib.overrides import with_overrides
+    from lib.presets import laptop_stories
 
     def do(stage, config, **inputs):
         return stages.build(stage, config, inputs)

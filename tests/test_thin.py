@@ -4,6 +4,7 @@ import pytest
 
 from lib import presets, stages, store
 from lib.errors import UserError
+from lib.overrides import with_overrides
 from lib.store import Dataset
 from lib.text.extras import Extra
 from lib.text.prompts import PromptPlan
@@ -16,7 +17,7 @@ PLAN = PromptPlan(count=90)
 
 def stories(plan: PromptPlan) -> dict[str, Dataset]:
     """Told by the built-in storyteller, and split."""
-    config = presets.with_overrides(presets.smoke(), {"generate": {"plan": plan.model_dump()}})
+    config = with_overrides(presets.smoke(), {"generate": {"plan": plan.model_dump()}})
     raw = stages.build("generate", config.generate, {})
     clean = stages.build("clean", config.clean, {"stories": raw})
     dedup = stages.build("dedup", config.dedup, {"stories": clean})
@@ -45,34 +46,34 @@ def test_a_thin_word_becomes_covered():
 def test_a_plan_that_grows_takes_its_extras_along():
     from flows.run import grown
 
-    config = presets.with_overrides(presets.smoke(), {"generate": {"plan": PLAN.model_dump()}})
+    config = with_overrides(presets.smoke(), {"generate": {"plan": PLAN.model_dump()}})
     plan = PLAN.model_copy(update={"extra": (Extra(count=3, after=90, noun="troll"),)})
     stories(plan)
     assert grown(config, None) == config
     assert grown(config, 0).generate.plan == plan
     bigger = grown(config, 10).generate.plan
     assert (bigger.count, bigger.extra, bigger.total) == (100, plan.extra, 103)
-    other = presets.with_overrides(config, {"generate": {"plan": {"seed": 5}}})
+    other = with_overrides(config, {"generate": {"plan": {"seed": 5}}})
     assert grown(other, 10).generate.plan.extra == ()
 
 
 def test_stories_are_bought_only_for_the_corpus_that_was_counted():
     from flows.run import require_same_plan
 
-    config = presets.with_overrides(presets.smoke(), {"generate": {"plan": PLAN.model_dump()}})
+    config = with_overrides(presets.smoke(), {"generate": {"plan": PLAN.model_dump()}})
     with pytest.raises(UserError, match="none yet"):
         require_same_plan(config)
     stories(PLAN)
-    require_same_plan(presets.with_overrides(config, {"generate": {"plan": {"count": 500}, "price_in": 1.0}}))
+    require_same_plan(with_overrides(config, {"generate": {"plan": {"count": 500}, "price_in": 1.0}}))
     with pytest.raises(UserError, match="were not asked for with this plan"):
-        require_same_plan(presets.with_overrides(config, {"generate": {"plan": {"seed": 5}}}))
+        require_same_plan(with_overrides(config, {"generate": {"plan": {"seed": 5}}}))
 
 
 def test_a_plan_of_several_stories_a_request_grows_by_whole_requests_and_keeps_every_story():
     from flows.run import grown
 
     plan = PLAN.model_copy(update={"count": 18, "stories_per_request": 4}).model_dump()
-    config = presets.with_overrides(presets.smoke(), {"generate": {"plan": plan}})
+    config = with_overrides(presets.smoke(), {"generate": {"plan": plan}})
     extended = thin.with_extras(config.generate.plan, found(troll=0), count=3)
     assert (extended.count, extended.extra[0].count, extended.extra[0].after) == (20, 4, 20)
     before = stories(extended)["raw"].table().to_pylist()
@@ -110,4 +111,4 @@ def test_the_printed_flags_make_the_same_plan():
     plan = thin.with_extras(PLAN, found(boy=500, crossing=50, bridge=4, troll=0))
     _, bound, _ = app.parse_args(["plan", "--preset", "smoke", *shlex.split(thin.flags(plan))])
     changes = bound.arguments["changes"].model_dump(exclude_unset=True)
-    assert presets.with_overrides(presets.smoke(), changes).generate.plan == plan
+    assert with_overrides(presets.smoke(), changes).generate.plan == plan

@@ -1,7 +1,7 @@
 """Report: one chain as a page to read, a page to mail, and pictures.
 
-In:   the chain's datasets by name (raw, clean, dedup, novelty, split, tokenizer, tokens, natural, pretrain, instruct,
-      align, evaluate); what is missing is left out of the page
+In:   the chain's datasets by name (raw, clean, dedup, novelty, split, tokenizer, tokens, instructions,
+      pretrain, instruct, align, evaluate); what is missing is left out of the page
 Out:  report.md with its *.png beside it; report.html, which holds everything and asks for nothing
 All the thinking is SQL in lib/web/report.py. The views it reads are over the given datasets, not over the newest.
 """

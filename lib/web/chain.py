@@ -1,7 +1,7 @@
 """One finished chain, read through SQL: what the report, the terminal's summary and the chat page say about it.
 
-In:   the chain's datasets by name (raw, clean, dedup, novelty, split, tokenizer, tokens, natural, pretrain, instruct,
-      align, evaluate); any of them may be missing
+In:   the chain's datasets by name (raw, clean, dedup, novelty, split, tokenizer, tokens, instructions,
+      pretrain, instruct, align, evaluate); any of them may be missing
 Out:  rows
 Reads the files that these datasets' own manifests list: never a glob, never another run's newest.
 """
@@ -63,7 +63,7 @@ def open_chain(datasets: Mapping[str, Dataset]) -> Chain:
         for table in sorted({table_of(file) for file in files if file.endswith(".parquet")}):
             paths = ", ".join("'" + str(part.path).replace("'", "''") + "'" for part in dataset.parts(table))
             view = name if table == "part" else f"{name}_{table.removeprefix('_')}"
-            con.execute(f'create view "{view}" as from read_parquet([{paths}])')  # `natural` is a word of SQL
+            con.execute(f'create view "{view}" as from read_parquet([{paths}])')  # a name may be a word of SQL
     return Chain(datasets, con)
 
 

@@ -106,7 +106,7 @@ def vocabulary(chain: Chain) -> Iterator[Block]:
     if not chain.has("tokenizer"):
         return
     rows = _numbers(chain.datasets["tokenizer"], "tokenizer: ")
-    for name in ("tokens", "natural"):
+    for name in ("tokens", "instructions"):
         if chain.has(name):
             total, longest = chain.rows(f'select sum(length), max(length) from "{name}"')[0]
             rows += [[f"{name}: tokens in all", f"{total or 0:,}"], [f"{name}: longest story", f"{longest or 0:,}"]]
