@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib.errors import UserError
-from lib.model.batches import BOS, PAD_DOCUMENT, Batches, Corpus, best_fit
+from lib.model.batches import BOS, PAD_DOCUMENT, Batches, Corpus, ahead, best_fit
 from lib.model.inputs import lead_of
 from lib.model.network import IGNORE
 from lib.text.template import Template
@@ -139,3 +139,27 @@ def test_the_first_held_out_stories_are_those_of_lowest_id():
     assert few.story_ids.to_pylist() == sorted(whole)[:5]
     number = int(few.story_ids[1].as_py().removeprefix("s"))
     assert few.text_bytes[1] == len(story(number)[1].encode())
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_any_number_of_workers_gives_the_same_batches_in_order(workers):
+    walked, prepared = batches(), batches()
+    ready = list(ahead(prepared.batch, range(3, 20), workers))
+    assert len(ready) == 17
+    assert all(same(batch, walked.batch(step)) for step, batch in zip(range(3, 20), ready, strict=True))
+
+
+def test_what_a_worker_raises_is_raised_at_its_step():
+    def make(step: int):
+        return step if step < 2 else 1 // 0
+
+    steps = ahead(make, range(9), 2)
+    assert [next(steps), next(steps)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(steps)
+
+
+def test_evaluation_leaves_out_the_bos_of_whichever_tokenizer():
+    ours, other = (batches("natural", "val", loss_on="evaluation", bos_id=bos) for bos in (BOS, 5))
+    assert (ours.batch(0).targets_BT != BOS).all()
+    assert (other.batch(0).targets_BT == BOS).any() and (other.batch(0).targets_BT != 5).all()

@@ -13,9 +13,13 @@ Stories longer than a row are cut to it and counted. Packing is best-fit decreas
 Letters of shapes: B rows, T positions.
 """
 
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -30,7 +34,8 @@ from lib.store import Dataset
 
 WINDOW = 4096  # stories; 1,024 fills rows 0.5 % less, all at once 0.1 % more (9,446 real stories, T = 384)
 PAD_DOCUMENT = -1
-BOS = 1
+BOS = 1  # of a SentencePiece model as we train it; a public tokenizer may have another
+AHEAD = 2  # batches that each worker holds ready
 LossOn = Literal["all", "story", "evaluation"]
 
 
@@ -44,6 +49,15 @@ class Batch:
     @property
     def num_targets(self) -> int:
         return int((self.targets_BT != IGNORE).sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        """On a GPU the copy runs beside what is computed, if the batch is `pinned`."""
+        columns = (each.to(device, non_blocking=True) for each in (self.ids_BT, self.document_BT, self.targets_BT))
+        return Batch(*columns, self.text_bytes)
+
+    def pinned(self) -> "Batch":
+        columns = (each.pin_memory() for each in (self.ids_BT, self.document_BT, self.targets_BT))
+        return Batch(*columns, self.text_bytes)
 
 
 class Corpus:
@@ -102,12 +116,15 @@ class Batches:
         seed: int = 0,
         loss_on: LossOn = "all",
         lead: Sequence[int] = (),
+        bos_id: int = BOS,
     ) -> None:
+        self.bos_id = bos_id
         self.corpus, self.row_length, self.batch_size, self.seed = corpus, row_length, batch_size, seed
         self.loss_on, self.lead = loss_on, list(lead)
         wanted = corpus.length + len(self.lead) - 1
         self.sizes = np.minimum(wanted, row_length)  # positions each story fills
         self.num_cut = int((wanted > row_length).sum())
+        self._planning = threading.Lock()
         self._rows_before = [0]  # of epoch e, counted over all epochs before it
         self.plan = lru_cache(maxsize=2)(self._plan)  # two: a batch may reach across an epoch's end
 
@@ -135,8 +152,9 @@ class Batches:
 
     def _row(self, row: int) -> np.ndarray:
         """Row `row`, counted from the start of the run."""
-        while self._rows_before[-1] <= row:
-            self._rows_before.append(self._rows_before[-1] + self.plan(len(self._rows_before) - 1).num_rows)
+        with self._planning:  # threads that prepare batches ahead come here at once
+            while self._rows_before[-1] <= row:
+                self._rows_before.append(self._rows_before[-1] + self.plan(len(self._rows_before) - 1).num_rows)
         epoch = int(np.searchsorted(self._rows_before, row, side="right")) - 1
         return self.plan(epoch).row(row - self._rows_before[epoch])
 
@@ -179,8 +197,28 @@ class Batches:
             prompt = int(self.corpus.prompt_length[story]) + len(self.lead)
             targets[: max(prompt - 1, 0)] = IGNORE
         if self.loss_on == "evaluation":
-            targets[targets == BOS] = IGNORE
+            targets[targets == self.bos_id] = IGNORE
         return targets
+
+
+def ahead(make: Callable[[int], Batch], steps: Iterable[int], workers: int) -> Iterator[Batch]:
+    """`make(step)` for each step, in order, prepared by `workers` threads while earlier ones are used; 0: when needed.
+
+    A batch is a pure function of its step, so any number of workers gives the same ones. What `make` raises is raised
+    here, at its step.
+    """
+    if not workers:
+        yield from map(make, steps)
+        return
+    pool, ready, steps = ThreadPoolExecutor(workers, "batches"), deque[Future[Batch]](), iter(steps)
+    try:
+        ready.extend(pool.submit(make, step) for step in islice(steps, AHEAD * workers))
+        while ready:
+            batch = ready.popleft().result()
+            ready.extend(pool.submit(make, step) for step in islice(steps, 1))
+            yield batch
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def best_fit(stories: np.ndarray, *, sizes: np.ndarray, capacity: int) -> list[list[int]]:

@@ -41,6 +41,7 @@ def open_inputs(
     template = Template(Tokenizer.load(pieces))
     lead = lead_of(template, layout)
     packing: dict[str, Any] = {"row_length": row_length, "batch_size": training.batch_size, "lead": lead}
+    packing["bos_id"] = template.tokenizer.bos_id
     train, val = Corpus(tokens=tokens, split="train"), Corpus(tokens=tokens, split="val", most=training.eval_stories)
     return Inputs(
         pieces=pieces,

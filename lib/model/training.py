@@ -46,4 +46,5 @@ class Training(Config):
     )
     device: str = runtime("auto", description="auto: cuda if there is one, else cpu")
     threads: int | None = runtime(None, ge=1, description="processor threads; all if not given")
+    loader_workers: int = runtime(1, ge=0, description="threads that prepare batches ahead; 0: none, when needed")
     compile: Literal["auto", "on", "off"] = runtime("auto", description="auto: torch.compile where it pays")
