@@ -11,6 +11,7 @@ Everything random is a function of (seed, update), so a killed run goes on from 
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib.model import guards, heldout, outcome, reinforce, rollouts
+from lib.model import gauge, guards, heldout, outcome, reinforce, rollouts
 from lib.model.aligning import Aligning
 from lib.model.batches import Batch, Batches
+from lib.model.board import Board
 from lib.model.checkpoint import LOG, Checkpoints, Log, set_weights
 from lib.model.network import Llama
 from lib.model.rewards import Rewards, Scores
@@ -68,13 +70,12 @@ class Run:
 def train(run: Run) -> None:
     """Align the policy in place and put the run's tables and facts into the draft."""
     set_up(run)
-    try:
+    with closing(run.log), closing(Board(run.draft, run.log)) as board:  # the next attempt opens them again
         for update in range(run.first_update, run.config.updates):
             if run.stopped:
                 break
             take_update(run, update)
-    finally:
-        run.log.close()  # also when it is stopped from outside: the next attempt opens it again
+        board.publish()
     set_weights(run.policy, run.best_weights)
     outcome.write(run)
 
@@ -132,7 +133,8 @@ def learn(run: Run, update: int) -> dict[str, Any]:
         run.log.add("rollouts", update=update + 1, story_id=run.prompts[row["prompt"]], **row)
     tokens = sum(len(each.completion.ids) for each in written)
     seconds = time.perf_counter() - started
-    run.log.add("speed", step=update + 1, tokens_per_s=tokens / seconds, mfu=None, seconds=seconds)
+    speed = {"tokens_per_s": tokens / seconds, "mfu": None, "seconds": seconds}  # writing is not bound by FLOP/s
+    run.log.add("speed", step=update + 1, **speed, memory_mb=gauge.memory_mb(run.policy.norm.weight.device))
     kl = math.fsum(k * len(w.completion.ids) for k, w in zip(kl_B, written, strict=True)) / tokens
     row = {"update": update + 1, "loss": loss, "kl": kl, "grad_norm": grad_norm, "heldout_reward": None}
     return row | asdict(health(run, written, scores))
@@ -239,7 +241,8 @@ def show(run: Run, update: int) -> None:
     stopped = f" · stopped: {run.stopped}" if run.stopped else ""
     run.draft.progress(
         f"update {update + 1}/{run.config.updates} · reward {row['reward']:.3f}{held_out} · "
-        f"KL {row['kl']:.3f} nats/token · {speed['seconds']:.1f} s{stopped}",
+        f"KL {row['kl']:.3f} nats/token · {gauge.told(speed)} · "
+        f"{gauge.duration(speed['seconds'] * (run.config.updates - update - 1))} left{stopped}",
         update + 1,
         run.config.updates,
     )
