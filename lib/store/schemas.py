@@ -80,7 +80,16 @@ WORDS = pa.schema(
         "stem_stories": LONG,  # each story once per stem, at one of its forms: sums to those that hold any form
     }
 )
-TRAIN_STEPS = pa.schema({"step": INT, "tokens": LONG, "loss": DOUBLE, "lr": DOUBLE, "grad_norm": DOUBLE})
+TRAIN_STEPS = pa.schema(
+    {
+        "step": INT,
+        "tokens": LONG,
+        "loss": DOUBLE,
+        "lr": DOUBLE,
+        "grad_norm": DOUBLE,
+        "skipped": pa.bool_(),  # a spike: the weights stayed as they were
+    }
+)
 EVALS = pa.schema(
     {
         "step": INT,
@@ -93,7 +102,7 @@ EVALS = pa.schema(
 )
 SCORED = pa.schema({"story_id": STRING})  # the held-out stories that `evals` are of
 SEEN = pa.schema({"step": INT, "row": INT, "story_id": STRING})  # step 1 is the first, as in train_steps
-SPEED = pa.schema({"step": INT, "tokens_per_s": DOUBLE, "mfu": DOUBLE, "seconds": DOUBLE})
+SPEED = pa.schema({"step": INT, "tokens_per_s": DOUBLE, "mfu": DOUBLE, "seconds": DOUBLE, "memory_mb": DOUBLE})
 TOKENS = pa.schema(
     {
         "story_id": STRING,
