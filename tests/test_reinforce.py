@@ -42,7 +42,7 @@ def mean_gradient(samples, estimator, *, baseline=True, kl_coef=BETA, reward=REW
             estimator=estimator,
         )
         weights = weights if baseline else reward[list(ids)]
-        loss = reinforce.rloo_loss(tokens, weights, kl_coef=kl_coef, estimator=estimator) / samples
+        loss = reinforce.policy_loss(tokens, weights, form="rloo", kl_coef=kl_coef, estimator=estimator) / samples
         found = gradient(loss, theta)
         weight = probability[list(ids)].prod()
         mean += weight * found
@@ -116,7 +116,7 @@ def test_k1_is_exact_for_stories_of_several_tokens_too():
         weights = reinforce.advantages(
             reward[[a, b]], kl[[a, b]].detach(), form="rloo", samples=2, kl_coef=BETA, estimator="k1"
         )
-        loss = reinforce.rloo_loss(tokens, weights, kl_coef=BETA, estimator="k1") / 2
+        loss = reinforce.policy_loss(tokens, weights, form="rloo", kl_coef=BETA, estimator="k1") / 2
         mean += (p[a] * p[b]).detach() * gradient(loss, theta)
     torch.testing.assert_close(mean, expected, atol=1e-12, rtol=0)
 
