@@ -211,23 +211,21 @@ def _in_turn(stage: str, config: Config, inputs: Mapping[str, Dataset], say: Pro
     """Rank 0 makes the dataset; the others help with its training, if there is any."""
     from lib.model import parallel
 
-    module = stages.module_of(stage)
+    module, name = stages.module_of(stage), stages.request_name(stage, config, inputs)
+    turn, end = f"turn/{stage}/{name}", f"end/{stage}/{name}"
     if os.environ["RANK"] == "0":
-        worked: list[bool] = []
-        made = stages.build(
-            stage, config, inputs, say, begin=lambda: (worked.append(True), parallel.tell("turn", "work"))
-        )
-        if not worked:
-            parallel.tell("turn", "found")
-        parallel.tell("end", made.model_dump_json())
+        begun: list[None] = []
+        made = stages.build(stage, config, inputs, say, begin=lambda: begun.append(parallel.tell(turn, "work")))
+        if not begun:
+            parallel.tell(turn, "found")
+        parallel.tell(end, made.model_dump_json())
         return made
-    if parallel.ask("turn") == "work":
-        name = stages.request_name(stage, config, inputs)
+    if parallel.ask(turn) == "work":
         try:
             getattr(module, stage)(parallel.Onlooker(module.STAGE, name, config), config, **inputs)
         except parallel.Trained:
             say("trained", None, None)
-    return Dataset.model_validate_json(parallel.ask("end"))
+    return Dataset.model_validate_json(parallel.ask(end))
 
 
 if __name__ == "__main__":

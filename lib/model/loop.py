@@ -101,8 +101,7 @@ def set_up(*, draft: Draft, model: Llama, training: Training, batches: Batches, 
     if training.batch_size % training.accumulate:
         raise UserError(f"accumulate {training.accumulate} does not divide batch_size {training.batch_size}")
     trained = parallel.twin(model, ranks).train()
-    how = training.model_copy(update={"compile": "off"}) if ranks.sharded else training
-    machine = compute.prepare(model=trained, training=how, row_length=batches.row_length)
+    machine = prepare(trained, training, batches.row_length, sharded=ranks.sharded)
     spread = parallel.Spread(trained, machine.nats, ranks, machine.dtype)
     checkpoints = Checkpoints(draft.path / "_resume", say=draft.progress, ranks=ranks)
     found = checkpoints.newest()
@@ -130,6 +129,19 @@ def set_up(*, draft: Draft, model: Llama, training: Training, batches: Batches, 
         where = f"{machine}" + (f", {ranks.size} processes, {training.sharding}" if ranks.size > 1 else "")
         draft.progress(f"{model.shape.num_params:,} parameters on {where}; {fill}", 0, training.steps)
     return run
+
+
+def prepare(model: Llama, training: Training, row_length: int, *, sharded: bool) -> compute.Compute:
+    """As compute.prepare; where weights are sharded, blocks are compiled one by one, between their gatherings."""
+    machine = compute.prepare(model=model, training=training, row_length=row_length)
+    if not (sharded and machine.compiled):
+        return machine
+    explicit, eager = model.explicit_attention, training.model_copy(update={"compile": "off"})
+    machine = compute.prepare(model=model, training=eager, row_length=row_length)
+    model.explicit_attention = explicit
+    for block in model.layers:
+        block.forward = torch.compile(block.forward, dynamic=False)  # not the block: its hooks do the gathering
+    return machine
 
 
 def go_on(run: Run, found: Checkpoint) -> None:

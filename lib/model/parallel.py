@@ -107,8 +107,10 @@ def join(training: Training) -> Ranks:
         on_gpu = training.device != "cpu" and torch.cuda.is_available()
         if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        _joined.append(len(_joined))
+        store = distributed.PrefixStore(f"run-{len(_joined)}", _store())  # a process may train more than once
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        distributed.init_process_group(backend, store=_store(), rank=rank, world_size=size, timeout=STUCK)
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=STUCK)
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), training.sharding == "fsdp")
     if training.batch_size % (ranks.size * training.accumulate):
         raise UserError(
@@ -152,6 +154,7 @@ def _store() -> distributed.Store:
 
 
 _opened: distributed.Store | None = None
+_joined: list[int] = []
 
 
 # ---- models
