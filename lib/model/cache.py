@@ -49,8 +49,8 @@ class Cache:
         logits_UV, keys, values = self._read(list(different))
         places = torch.tensor([different[tuple(prefix)] for prefix in prefixes], device=self.device)
         B, T = len(self), keys.shape[-1]
-        self._make_room(B + len(prefixes), max(T - self.column, 0))
-        if T > self.column:  # the edge moves to the right, and what is here with it
+        self._make_room(B + len(prefixes), max(T, self.column))
+        if self.column < T:  # the edge moves to the right, and what is here with it
             self._move(T - self.column)
         new, edge = slice(B, B + len(prefixes)), slice(self.column - T, self.column)
         self.keys[:, new, :, :, edge] = keys[:, places]
@@ -81,7 +81,9 @@ class Cache:
 
     def step(self, ids_B: Tensor) -> Tensor:
         """Take in one id a row; logits of the next, (B, V)."""
-        self._make_room(len(self), 1)
+        if self.column == self.padding_BS.shape[1] <= 2 * self.left:
+            self._move(-self.left)
+        self._make_room(len(self), self.column + 1)
         weights, B, here = self.weights, len(self), self.column
         self.column += 1
         S, heads = self.column - self.left, self.repeats + 2
@@ -111,7 +113,7 @@ class Cache:
         return (weights.norm(x_BD) @ weights.output).float()
 
     def _read(self, prefixes: list[tuple[int, ...]]) -> tuple[Tensor, Tensor, Tensor]:
-        """The prefixes from their start: logits behind each, and their keys (L, U, G, C, T) and values (L, U, G, T, C)."""
+        """The prefixes from their start: logits behind each, keys (layers, U, G, C, T), values (layers, U, G, T, C)."""
         weights, U, T = self.weights, len(prefixes), max(map(len, prefixes))
         pad_U = torch.tensor([T - len(prefix) for prefix in prefixes], device=self.device)
         ids_UT = torch.tensor([(0,) * (T - len(prefix)) + prefix for prefix in prefixes], device=self.device)
@@ -146,16 +148,13 @@ class Cache:
         self.padded = any(pad > self.left for pad in self.pads)
         self.pad_B = torch.tensor(self.pads, dtype=torch.long, device=self.device)
 
-    def _make_room(self, rows: int, more: int) -> None:
-        """Room for `rows` rows and for `more` columns behind the edge."""
-        room, columns = self.padding_BS.shape
-        if self.column + more > columns and self.left >= max(more, columns // 2):
-            self._move(-self.left)
-        if rows <= room and self.column + more <= columns:
+    def _make_room(self, rows: int, columns: int) -> None:
+        """At least so much room; what is grown is grown by half or more, because it is copied."""
+        room_B, room_S = self.padding_BS.shape
+        if rows <= room_B and columns <= room_S:
             return
-        rows = room if rows <= room else max(rows, room + room // 2)
-        if self.column + more > columns:
-            columns = max(self.column + more, columns + max(columns // 2, SPARE))
+        rows = room_B if rows <= room_B else max(rows, room_B + room_B // 2)
+        columns = room_S if columns <= room_S else max(columns, room_S + max(room_S // 2, SPARE))
         old_keys, old_values, old_padding = self.keys, self.values, self.padding_BS
         self.keys, self.values = self._room(rows, columns)
         self.padding_BS = torch.zeros(rows, columns, dtype=self.weights.dtype, device=self.device)

@@ -62,14 +62,12 @@ class Draws:
         temperature_B1 = column("temperature")
         self.greedy_B1, self.temperature_B1 = temperature_B1 == 0, torch.where(temperature_B1 == 0, 1, temperature_B1)
         self.top_p_B1, self.top_k_B1, self.min_p_B1 = column("top_p"), column("top_k"), column("min_p")
+        self.top_p_B1[self.top_p_B1 == 1] = torch.inf  # rounding lifts the sum to the total before its last pieces
         self.penalty_B1 = column("repetition_penalty")
 
     def __call__(self, logits_BV: Tensor, uniform_B: Tensor, seen_BV: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Ids, and their log-probabilities at this temperature (at 0: at 1) before penalty and cuts; (B,) each."""
-        scaled_BV = chosen_BV = logits_BV / self.temperature_B1 if self.tempered else logits_BV
-        if self.penalised and seen_BV is not None:  # a quotient by a temperature keeps the sign: the order is the same
-            penalised_BV = torch.where(scaled_BV < 0, scaled_BV * self.penalty_B1, scaled_BV / self.penalty_B1)
-            chosen_BV = torch.where(seen_BV, penalised_BV, scaled_BV)
+        scaled_BV, chosen_BV = self.processed(logits_BV, seen_BV)
         best_B1, argmax_B1 = chosen_BV.max(-1, keepdim=True)
         likely_BV = None if self.greedy else (chosen_BV - best_B1).exp_()
         drawn_B1 = argmax_B1 if likely_BV is None else self._drawn(likely_BV, uniform_B, argmax_B1)
@@ -78,6 +76,15 @@ class Draws:
         else:
             total_B1 = best_B1 + likely_BV.sum(-1, keepdim=True).log_()
         return drawn_B1[:, 0], (scaled_BV.gather(1, drawn_B1) - total_B1)[:, 0]
+
+    def processed(self, logits_BV: Tensor, seen_BV: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logits over the temperature, and the same with the penalty: what is drawn from, but for the cuts."""
+        scaled_BV = logits_BV / self.temperature_B1 if self.tempered else logits_BV
+        if not self.penalised or seen_BV is None:
+            return scaled_BV, scaled_BV
+        # The penalty looks at the sign and multiplies: before or after the temperature is the same.
+        penalised_BV = torch.where(scaled_BV < 0, scaled_BV * self.penalty_B1, scaled_BV / self.penalty_B1)
+        return scaled_BV, torch.where(seen_BV, penalised_BV, scaled_BV)
 
     def _drawn(self, likely_BV: Tensor, uniform_B: Tensor, argmax_B1: Tensor) -> Tensor:
         if self.cut:
@@ -99,9 +106,10 @@ class Draws:
         stays_BM = (summed_BM - sorted_BM < self.top_p_B1 * total_B1) & (sorted_BM >= self.min_p_B1)
         if self.most:
             rank_M = torch.arange(sorted_BM.shape[1], device=sorted_BM.device)
-            top_k_B1 = torch.where(self.top_k_B1 == 0, len(rank_M), self.top_k_B1.clamp(max=len(rank_M)))
-            total_B1 = summed_BM.gather(1, (top_k_B1 - 1).expand(len(summed_BM), 1))  # the mass that top-k leaves
-            stays_BM &= (rank_M < top_k_B1) & (summed_BM - sorted_BM < self.top_p_B1 * total_B1)
+            limit_B1 = torch.where(self.top_k_B1 == 0, len(rank_M), self.top_k_B1.clamp(max=len(rank_M)))
+            mass_B1 = summed_BM.gather(1, (limit_B1 - 1).expand(len(summed_BM), 1))  # what top-k leaves
+            total_B1 = torch.where(self.top_k_B1 == 0, total_B1, mass_B1)
+            stays_BM &= (rank_M < limit_B1) & (summed_BM - sorted_BM < self.top_p_B1 * total_B1)
         return torch.zeros_like(likely_BM).scatter_(1, order_BM, sorted_BM * stays_BM), ids_BM
 
     def _candidates(self, likely_BV: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:

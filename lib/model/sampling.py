@@ -94,34 +94,32 @@ class Batch:
     def __init__(self, weights: Packed, *, rows: int = 1, columns: int = 64) -> None:
         self.device = weights.device
         self.cache = Cache(weights, rows=rows, columns=columns)
-        self.rows: list[Row] = []  # in the cache's order, then those that joined since the last step
+        self.rows: list[Row] = []  # in the cache's order
+        self.coming: list[Row] = []  # from the next step on
         self.drawn_B = torch.zeros(0, dtype=torch.long, device=self.device)
-        self.first_UV: list[Tensor] = []  # logits behind the prefixes of rows that have drawn nothing yet
         self.seen_BV: Tensor | None = None  # which ids stand in prefix and completion; kept where a row is penalised
 
     def __len__(self) -> int:
-        return sum(not row.done for row in self.rows)
+        return sum(not row.done for row in self.rows + self.coming)
 
-    @torch.inference_mode()
     def join(self, rows: Sequence[Row]) -> None:
-        """Take rows in: their prefixes are read now, and they draw from the next step on."""
-        if not (rows := [row for row in rows if not row.done]):
-            return
-        self._leave()
-        self.first_UV.append(self.cache.join([row.prefix for row in rows]))
-        self.rows += rows
-        self._changed()
+        """Take rows in: their prefixes are read, and their first ids drawn, in the next step."""
+        self.coming += rows
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
         """Every row takes one id more; the rows that did, those that are done with it included."""
         self._leave()
+        logits = [self.cache.step(self.drawn_B)] if self.rows else []
+        coming, self.coming = [row for row in self.coming if not row.done], []
+        if coming:
+            logits.append(self.cache.join([row.prefix for row in coming]))
+            self.rows += coming
+            self._changed()
         if not self.rows:
             return []
-        logits = [self.cache.step(self.drawn_B)] if len(self.drawn_B) else []
-        logits_BV = torch.cat(logits + self.first_UV) if self.first_UV else logits[0]
-        self.first_UV = []
         uniform_B = torch.tensor([row.uniforms[len(row.ids)] for row in self.rows], device=self.device)
+        logits_BV = torch.cat(logits) if len(logits) > 1 else logits[0]
         self.drawn_B, logprob_B = self.draws(logits_BV, uniform_B, self.seen_BV)
         if self.seen_BV is not None:
             self.seen_BV.scatter_(1, self.drawn_B[:, None], True)
@@ -130,8 +128,7 @@ class Batch:
         return list(self.rows)
 
     def _leave(self) -> None:
-        """Rows that are done go. Nobody goes between joining and the first id: the cache takes one id from all."""
-        if not any(row.done for row in self.rows) or self.first_UV:
+        if not any(row.done for row in self.rows):
             return
         order = self.cache.keep([not row.done for row in self.rows])
         self.rows = [self.rows[place] for place in order]
