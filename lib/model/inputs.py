@@ -4,7 +4,6 @@ In:   a `tokens` dataset, a `tokenizer` dataset, Training
 Out:  Inputs: the tokenizer's file, the layout, batches by step, the held-out stories, what goes into model.json
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,15 +56,16 @@ def lead_of(template: Template, layout: str) -> list[int]:
     Stories do not see one another, so a row gets it again before each story: the sampling prefix is then the very start
     of what was trained on.
     """
-    prefix, (training, _) = template.prefix(layout, ""), template.training(layout, "", "")
+    # Not of empty texts: where bos and eos are one id, those of a prompt and of a story must stand between.
+    prefix, (training, _) = template.prefix(layout, "a"), template.training(layout, "a", "a")
     return next(prefix[:n] for n in range(len(prefix) + 1) if training[: len(prefix) - n] == prefix[n:])
 
 
 def require_same(*, model: Dataset, tokenizer: Dataset) -> None:
-    """Raises UserError where the model was trained with another tokenizer."""
-    about = json.loads(model.file("model.json").read_bytes())
-    if about["tokenizer"] != tokenizer.fingerprint:
+    """Raises UserError where the model was trained with another tokenizer: each holds a copy of its own."""
+    theirs, given = (each.manifest["files"]["tokenizer.model"]["sha256"] for each in (model, tokenizer))
+    if theirs != given:
         raise UserError(
-            f"{model.stage}/{model.name} was trained with the tokenizer {about['tokenizer'][:12]}…, "
-            f"not with {tokenizer.fingerprint[:12]}… (tokenizer/{tokenizer.name}); use the one it was trained with"
+            f"{model.stage}/{model.name} was trained with the tokenizer {theirs[:12]}…, not with {given[:12]}… "
+            f"({tokenizer.stage}/{tokenizer.name}); use the one it was trained with"
         )
