@@ -4,6 +4,7 @@ In:   a `tokens` dataset, a `tokenizer` dataset, Training
 Out:  Inputs: the tokenizer's file, the layout, batches by step, the held-out stories, what goes into model.json
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from lib.errors import UserError
 from lib.model.batches import Batches, Corpus, LossOn
 from lib.model.training import Training
 from lib.store import Dataset
-from lib.text.template import Template
+from lib.text.template import Template, digest_of, layout_of, same_form
 from lib.text.tokenizer import Tokenizer
 
 
@@ -27,25 +28,32 @@ class Inputs:
 
 
 def open_inputs(
-    *, tokens: Dataset, tokenizer: Dataset, training: Training, row_length: int, loss_on: LossOn = "all"
+    *, tokens: Dataset, tokenizer: Dataset, training: Training, row_length: int, loss_on: LossOn | None = None
 ) -> Inputs:
-    """Raises UserError where the tokens were made with another tokenizer, or hold no story to train or to test on."""
+    """`loss_on`: what the layout's authors score, if not given.
+
+    Raises UserError where the tokens were made with another tokenizer or in another form of their layout, or hold no
+    story to train or to test on.
+    """
+    layout = tokens.manifest["config"]["layout"]
     made_with = tokens.manifest["inputs"]["tokenizer"]["fingerprint"]
-    if made_with != tokenizer.fingerprint:
-        raise UserError(
-            f"tokens/{tokens.name} was made with the tokenizer {made_with[:12]}…, not with "
-            f"{tokenizer.fingerprint[:12]}… (tokenizer/{tokenizer.name}); make the tokens again with this one"
-        )
-    pieces, layout = tokenizer.file("tokenizer.model"), tokens.manifest["config"]["layout"]
+    given = tokenizer.fingerprint
+    what, do = f"tokens/{tokens.name} was made", "make the tokens again with this one"
+    _require_same(what, layout, tokens.facts["template"], made_with, given, tokenizer, do)
+    pieces, shape = tokenizer.file("tokenizer.model"), layout_of(layout)
     template = Template(Tokenizer.load(pieces))
     lead = lead_of(template, layout)
-    packing: dict[str, Any] = {"row_length": row_length, "batch_size": training.batch_size, "lead": lead}
+    packing: dict[str, Any] = {"batch_size": training.batch_size, "lead": lead}
+    packing |= {"bos_id": template.tokenizer.bos_id, "packed": shape.packed}
     train, val = Corpus(tokens=tokens, split="train"), Corpus(tokens=tokens, split="val", most=training.eval_stories)
+    if not shape.packed:  # no position that every row would leave empty
+        row_length = min(row_length, len(lead) - 1 + max(int(each.length.max()) for each in (train, val)))
+    packing["row_length"] = row_length
     return Inputs(
         pieces=pieces,
         vocab_size=template.tokenizer.vocab_size,
-        about={"layout": layout, "template": template.digest, "tokenizer": tokenizer.fingerprint},
-        batches=Batches(corpus=train, seed=training.seed, loss_on=loss_on, **packing),
+        about={"layout": layout, "template": digest_of(layout), "tokenizer": tokenizer.fingerprint},
+        batches=Batches(corpus=train, seed=training.seed, loss_on=loss_on or shape.loss_on, **packing),
         held_out=Batches(corpus=val, loss_on="evaluation", **packing),
     )
 
@@ -62,10 +70,33 @@ def lead_of(template: Template, layout: str) -> list[int]:
 
 
 def require_same(*, model: Dataset, tokenizer: Dataset) -> None:
-    """Raises UserError where the model was trained with another tokenizer: each holds a copy of its own."""
-    theirs, given = (each.manifest["files"]["tokenizer.model"]["sha256"] for each in (model, tokenizer))
-    if theirs != given:
-        raise UserError(
-            f"{model.stage}/{model.name} was trained with the tokenizer {theirs[:12]}…, not with {given[:12]}… "
-            f"({tokenizer.stage}/{tokenizer.name}); use the one it was trained with"
-        )
+    """Raises UserError where the model was trained with another tokenizer, or in another form of its layout.
+
+    The tokenizers' files are compared, of which every model holds a copy: an adopted model is its own tokenizer.
+    """
+    about = json.loads(model.file("model.json").read_bytes())
+    made_with, given = (each.manifest["files"]["tokenizer.model"]["sha256"] for each in (model, tokenizer))
+    what, do = f"{model.stage}/{model.name} was trained", "use the one it was trained with"
+    _require_same(what, about["layout"], about["template"], made_with, given, tokenizer, do)
+
+
+def require_form(what: str, about: Mapping[str, Any]) -> None:
+    """Raises UserError where a model.json names another form of its layout than the Template has."""
+    if not same_form(about["layout"], about["template"]):
+        raise UserError(f"{what} was trained {_form(about['layout'], about['template'])}; train it again")
+
+
+def _require_same(what: str, layout: str, form: str, made_with: str, given: str, tokenizer: Dataset, do: str) -> None:
+    """Names every field that differs, as it was and as it is given."""
+    fields = []
+    if made_with != given:
+        named = f"{given[:12]}… ({tokenizer.stage}/{tokenizer.name})"
+        fields.append(f"with the tokenizer {made_with[:12]}…, not with {named}")
+    if not same_form(layout, form):
+        fields.append(_form(layout, form))
+    if fields:
+        raise UserError(f"{what} {', and '.join(fields)}; {do}")
+
+
+def _form(layout: str, form: str) -> str:
+    return f"with the template {form} of layout {layout}, not with {digest_of(layout)}"
