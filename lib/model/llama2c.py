@@ -1,7 +1,7 @@
 """llama2.c: the .bin files of karpathy's run.c (v0), of newer readers (v1) and of runq.c (q8_0), and tokenizer.bin.
 
 In:   weights as numpy arrays under llama2.c's own names; the network's shape
-Out:  bytes
+Out:  bytes; lib/model/llama2c_reading.py goes the other way
 Relies on: llama2.c's export.py (legacy_export, version1_export, version2_export) and tokenizer.py (export) for the
 layout: little-endian, tensors one kind after the other, each kind over all layers.
 

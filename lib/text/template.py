@@ -113,7 +113,7 @@ SAMPLED = LAYOUTS | {
         sampling=(BOS, PROMPT),
         block=Block(EXAMPLES + SAYS, EXAMPLES + SAYS),
         again=Block(f"\n{SAYS}", f"\n{SAYS}"),
-        stop_strings=("Human:", "AI:"),
+        stop_strings=("\nHuman:", "\nAI:", "Human:", "AI:"),
     )
 }
 # Models that were made when one digest spoke for all layouts there were.
