@@ -1,16 +1,19 @@
 """Drawing: logits in, one id a row out.
 
-In:   logits_BV (float32), one uniform number a row
+In:   logits_BV (float32), one uniform number a row, how each row is drawn, which pieces each row has seen
 Out:  ids and their log-probabilities
 On:   nothing but torch; the uniform numbers come from numpy's Philox, one stream a row: a row's draws are its own
 
-softmax, running sum, one uniform number: torch.multinomial instead draws an exponential number for every piece of the
+In the order of transformers' processors, and equal to them: repetition penalty, temperature, top-k, top-p, min-p. Then
+exp, running sum, one uniform number: torch.multinomial instead draws an exponential number for every piece of the
 vocabulary, which took 12 % of a step at 512 pieces and half of it at 32,000.
 
-Letters: B rows, V vocabulary.
+The log-probability is the model's own at the row's temperature: before the penalty and before any cut. It is what a
+policy gradient needs, and what a later pass over the same ids finds again.
+
+Letters: B rows, V vocabulary, M pieces that may be left of it.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,53 +24,141 @@ from torch import Tensor
 
 from lib.errors import UserError
 
+WIDE = 2048  # a vocabulary from which on it is worth looking at blocks first, and at the likely pieces alone
+BLOCK = 256
+
 
 @dataclass(frozen=True)
 class Draw:
-    """How one id is drawn from logits: temperature, then top-k, then top-p of what is left."""
+    """How one id is drawn from logits. The defaults draw from the model as it is."""
 
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
+    temperature: float = 1.0  # 0: the likeliest piece
+    top_p: float = 1.0  # the smallest set of likely pieces with this mass
+    top_k: int = 0  # so many of the likeliest; 0: all
+    min_p: float = 0.0  # what has this share of the likeliest's probability
+    repetition_penalty: float = 1.0  # Keskar et al. 2019 (CTRL): logits of ids seen, / it where positive, · it below
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+        if not (self.temperature >= 0 and 0 < self.top_p <= 1 and self.top_k >= 0):
             raise UserError(f"found {self}, expected temperature >= 0, 0 < top_p <= 1 and top_k >= 0")
+        if not (0 <= self.min_p <= 1 and self.repetition_penalty > 0):
+            raise UserError(f"found {self}, expected 0 <= min_p <= 1 and repetition_penalty > 0")
 
-    def __call__(self, logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids, and their log-probabilities at this temperature (at 0: at 1) before top-k and top-p; (B,) each."""
-        if self.temperature == 0:
-            drawn_B = logits_BV.argmax(-1)
+
+class Draws:
+    """How every row of a batch is drawn. Rows that are drawn alike, which is the rule, share one row of settings."""
+
+    def __init__(self, hows: Sequence[Draw], device: torch.device | str = "cpu") -> None:
+        hows = hows[:1] if len(set(hows)) == 1 else hows
+        self.greedy, self.sharp = all(how.temperature == 0 for how in hows), any(how.temperature == 0 for how in hows)
+        self.tempered = any(how.temperature not in (0, 1) for how in hows)
+        self.penalised = any(how.repetition_penalty != 1 for how in hows)
+        self.most = max(how.top_k for how in hows)
+        self.cut = self.most > 0 or any(how.top_p < 1 or how.min_p > 0 for how in hows)
+
+        def column(name: str) -> Tensor:
+            return torch.tensor([[getattr(how, name)] for how in hows], device=device)
+
+        temperature_B1 = column("temperature")
+        self.greedy_B1, self.temperature_B1 = temperature_B1 == 0, torch.where(temperature_B1 == 0, 1, temperature_B1)
+        self.top_p_B1, self.top_k_B1, self.min_p_B1 = column("top_p"), column("top_k"), column("min_p")
+        self.penalty_B1 = column("repetition_penalty")
+
+    def __call__(self, logits_BV: Tensor, uniform_B: Tensor, seen_BV: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Ids, and their log-probabilities at this temperature (at 0: at 1) before penalty and cuts; (B,) each."""
+        scaled_BV = chosen_BV = logits_BV / self.temperature_B1 if self.tempered else logits_BV
+        if self.penalised and seen_BV is not None:  # a quotient by a temperature keeps the sign: the order is the same
+            penalised_BV = torch.where(scaled_BV < 0, scaled_BV * self.penalty_B1, scaled_BV / self.penalty_B1)
+            chosen_BV = torch.where(seen_BV, penalised_BV, scaled_BV)
+        best_B1, argmax_B1 = chosen_BV.max(-1, keepdim=True)
+        likely_BV = None if self.greedy else (chosen_BV - best_B1).exp_()
+        drawn_B1 = argmax_B1 if likely_BV is None else self._drawn(likely_BV, uniform_B, argmax_B1)
+        if likely_BV is None or chosen_BV is not scaled_BV:
+            total_B1 = scaled_BV.logsumexp(-1, keepdim=True)
         else:
-            logits_BV = logits_BV if self.temperature == 1 else logits_BV / self.temperature
-            drawn_B = inverse_cdf(self.probabilities(logits_BV), uniform_B)
-        return drawn_B, logits_BV.gather(1, drawn_B[:, None])[:, 0] - logits_BV.logsumexp(-1)
+            total_B1 = best_B1 + likely_BV.sum(-1, keepdim=True).log_()
+        return drawn_B1[:, 0], (scaled_BV.gather(1, drawn_B1) - total_B1)[:, 0]
 
-    def probabilities(self, scaled_BV: Tensor) -> Tensor:
-        """From logits over temperature, the distribution that is drawn from; what is left out is exactly 0."""
-        if 0 < self.top_k < scaled_BV.shape[1]:
-            best = scaled_BV.topk(self.top_k)
-            scaled_BV = torch.full_like(scaled_BV, -math.inf).scatter_(1, best.indices, best.values)
-        p_BV = scaled_BV.softmax(-1)
-        if self.top_p < 1:
-            sorted_BV, order_BV = p_BV.sort(descending=True, stable=True)
-            before_BV = sorted_BV.cumsum(-1) - sorted_BV  # the mass of likelier pieces; the first is always kept
-            p_BV = torch.zeros_like(p_BV).scatter_(1, order_BV, sorted_BV.masked_fill(before_BV >= self.top_p, 0.0))
-        return p_BV
+    def _drawn(self, likely_BV: Tensor, uniform_B: Tensor, argmax_B1: Tensor) -> Tensor:
+        if self.cut:
+            left_BM, ids_BM = self.left(likely_BV)
+            place_B1 = inverse_cdf(left_BM, uniform_B)[:, None]
+            drawn_B1 = place_B1 if ids_BM is None else ids_BM.gather(1, place_B1)
+        else:
+            drawn_B1 = inverse_cdf(likely_BV, uniform_B)[:, None]
+        return torch.where(self.greedy_B1, argmax_B1, drawn_B1) if self.sharp else drawn_B1
+
+    def left(self, likely_BV: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the cuts leave of exp(logits - highest), the rest 0; with the id of each column unless it is its place.
+
+        Of equally likely pieces those with lower ids stay.
+        """
+        likely_BM, ids_BM, total_B1 = self._candidates(likely_BV)
+        sorted_BM, order_BM = likely_BM.sort(descending=True, stable=True)
+        summed_BM = sorted_BM.cumsum(-1)
+        stays_BM = (summed_BM - sorted_BM < self.top_p_B1 * total_B1) & (sorted_BM >= self.min_p_B1)
+        if self.most:
+            rank_M = torch.arange(sorted_BM.shape[1], device=sorted_BM.device)
+            top_k_B1 = torch.where(self.top_k_B1 == 0, len(rank_M), self.top_k_B1.clamp(max=len(rank_M)))
+            total_B1 = summed_BM.gather(1, (top_k_B1 - 1).expand(len(summed_BM), 1))  # the mass that top-k leaves
+            stays_BM &= (rank_M < top_k_B1) & (summed_BM - sorted_BM < self.top_p_B1 * total_B1)
+        return torch.zeros_like(likely_BM).scatter_(1, order_BM, sorted_BM * stays_BM), ids_BM
+
+    def _candidates(self, likely_BV: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """In a wide vocabulary the pieces that may stay, in the order of ids; sorting all 32,000 takes 30 times longer.
+
+        Pieces below (1 - top_p) · total / V together hold less than 1 - top_p of the mass: none of them is needed.
+        """
+        B, V = likely_BV.shape
+        total_B1 = likely_BV.sum(-1, keepdim=True)
+        if V < WIDE or likely_BV.is_cuda:  # on a GPU the sort is fast and the count would wait for it
+            return likely_BV, None, total_B1
+        floor_B1 = torch.maximum((1 - self.top_p_B1) * total_B1 / V * 0.99, self.min_p_B1)
+        if self.most:
+            best_BK = likely_BV.topk(min(self.most, V)).values
+            kth_B1 = best_BK.gather(1, (self.top_k_B1.clamp(1, V) - 1).expand(B, 1))
+            floor_B1 = torch.where(self.top_k_B1 == 0, floor_B1, kth_B1)
+        stays_BV = likely_BV >= floor_B1
+        rows_N, ids_N = stays_BV.nonzero(as_tuple=True)
+        counts_B = torch.bincount(rows_N, minlength=B)
+        places_N = torch.arange(len(rows_N)) - (counts_B.cumsum(0) - counts_B)[rows_N]
+        likely_BM, ids_BM = torch.zeros(B, int(counts_B.max())), torch.zeros(B, int(counts_B.max()), dtype=torch.long)
+        likely_BM[rows_N, places_N], ids_BM[rows_N, places_N] = likely_BV[rows_N, ids_N], ids_N
+        return likely_BM, ids_BM, total_B1
 
 
 def inverse_cdf(p_BV: Tensor, uniform_B: Tensor) -> Tensor:
     """The first piece at which the running sum of (not normalised) p exceeds uniform · total."""
-    cdf_BV = p_BV.cumsum(-1)
-    total_B1 = cdf_BV[:, -1:]
+    B, V = p_BV.shape
+    if V < WIDE or V % BLOCK:
+        return _exceeds(p_BV.cumsum(-1), uniform_B[:, None])[0][:, 0]
+    # A running sum adds one number after the other; sums of blocks do not, and one block a row is left to run over.
+    blocks_BNC = p_BV.view(B, -1, BLOCK)
+    block_B1, rest_B1 = _exceeds(blocks_BNC.sum(-1).cumsum(-1), uniform_B[:, None])
+    within_BC = blocks_BNC[torch.arange(B, device=p_BV.device), block_B1[:, 0]].cumsum(-1)
+    place_B1 = torch.searchsorted(within_BC, torch.minimum(rest_B1, _below(within_BC[:, -1:])), right=True)
+    return (block_B1 * BLOCK + place_B1)[:, 0]
+
+
+def _exceeds(cdf_BN: Tensor, uniform_B1: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the running sum first exceeds uniform · total, and how far that is above the sum before it."""
+    total_B1 = cdf_BN[:, -1:]
     # Rounding may lift uniform · total to total, which only the end of the vocabulary would exceed: stay below it.
-    target_B1 = torch.minimum(uniform_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
-    return torch.searchsorted(cdf_BV, target_B1, right=True)[:, 0]
+    target_B1 = torch.minimum(uniform_B1 * total_B1, _below(total_B1))
+    place_B1 = torch.searchsorted(cdf_BN, target_B1, right=True)
+    before_B1 = torch.where(place_B1 > 0, cdf_BN.gather(1, (place_B1 - 1).clamp(min=0)), 0.0)
+    return place_B1, target_B1 - before_B1
+
+
+def _below(x_B1: Tensor) -> Tensor:
+    return torch.nextafter(x_B1, torch.zeros_like(x_B1))
 
 
 def row_seeds(seed: int | Sequence[int], prefixes: Sequence[Sequence[int]]) -> list[np.random.SeedSequence]:
     """A seed a row: the given one, or one made of the seed, the prefix, and how often it stood further up."""
     if not isinstance(seed, int):
+        if len(seed) != len(prefixes):
+            raise ValueError(f"found {len(seed)} seeds for {len(prefixes)} rows, expected one a row")
         return [np.random.SeedSequence(int(each)) for each in seed]
     seen: Counter[tuple[int, ...]] = Counter()
     seeds = []

@@ -24,7 +24,8 @@ def val_stories(tokens: Dataset, template: Template, most: int, row_length: int)
     """The first `most` val stories by story_id, each behind its instruction, of which nothing is scored."""
     corpus = Corpus(tokens=tokens, split="val", most=most)
     lead = lead_of(template, tokens.manifest["config"]["layout"])
-    return Batches(corpus=corpus, row_length=row_length, batch_size=ROWS, loss_on="evaluation", lead=lead)
+    packing = {"row_length": row_length, "batch_size": ROWS, "bos_id": template.tokenizer.bos_id, "lead": lead}
+    return Batches(corpus=corpus, loss_on="evaluation", **packing)
 
 
 @torch.no_grad()

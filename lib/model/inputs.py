@@ -14,7 +14,7 @@ from lib.errors import UserError
 from lib.model.batches import Batches, Corpus, LossOn
 from lib.model.training import Training
 from lib.store import Dataset
-from lib.text.template import Template
+from lib.text.template import Template, digest_of, layout_of, same_form
 from lib.text.tokenizer import Tokenizer
 
 
@@ -28,25 +28,31 @@ class Inputs:
 
 
 def open_inputs(
-    *, tokens: Dataset, tokenizer: Dataset, training: Training, row_length: int, loss_on: LossOn = "all"
+    *, tokens: Dataset, tokenizer: Dataset, training: Training, row_length: int, loss_on: LossOn | None = None
 ) -> Inputs:
-    """Raises UserError where the tokens were made with another tokenizer, or hold no story to train or to test on."""
+    """`loss_on`: what the layout's authors score, if not given.
+
+    Raises UserError where the tokens were made with another tokenizer or in another form of their layout, or hold no
+    story to train or to test on.
+    """
+    layout = tokens.manifest["config"]["layout"]
     made_with = tokens.manifest["inputs"]["tokenizer"]["fingerprint"]
-    if made_with != tokenizer.fingerprint:
-        raise UserError(
-            f"tokens/{tokens.name} was made with the tokenizer {made_with[:12]}…, not with "
-            f"{tokenizer.fingerprint[:12]}… (tokenizer/{tokenizer.name}); make the tokens again with this one"
-        )
-    pieces, layout = tokenizer.file("tokenizer.model"), tokens.manifest["config"]["layout"]
+    made = (layout, made_with, tokens.facts["template"])
+    _require_same(f"tokens/{tokens.name} was made", *made, tokenizer, "make the tokens again with this one")
+    pieces, shape = tokenizer.file("tokenizer.model"), layout_of(layout)
     template = Template(Tokenizer.load(pieces))
     lead = lead_of(template, layout)
-    packing: dict[str, Any] = {"row_length": row_length, "batch_size": training.batch_size, "lead": lead}
+    packing: dict[str, Any] = {"batch_size": training.batch_size, "lead": lead}
+    packing |= {"bos_id": template.tokenizer.bos_id, "packed": shape.packed}
     train, val = Corpus(tokens=tokens, split="train"), Corpus(tokens=tokens, split="val", most=training.eval_stories)
+    if not shape.packed:  # no position that every row would leave empty
+        row_length = min(row_length, len(lead) - 1 + max(int(each.length.max()) for each in (train, val)))
+    packing["row_length"] = row_length
     return Inputs(
         pieces=pieces,
         vocab_size=template.tokenizer.vocab_size,
-        about={"layout": layout, "template": template.digest, "tokenizer": tokenizer.fingerprint},
-        batches=Batches(corpus=train, seed=training.seed, loss_on=loss_on, **packing),
+        about={"layout": layout, "template": digest_of(layout), "tokenizer": tokenizer.fingerprint},
+        batches=Batches(corpus=train, seed=training.seed, loss_on=loss_on or shape.loss_on, **packing),
         held_out=Batches(corpus=val, loss_on="evaluation", **packing),
     )
 
@@ -62,10 +68,29 @@ def lead_of(template: Template, layout: str) -> list[int]:
 
 
 def require_same(*, model: Dataset, tokenizer: Dataset) -> None:
-    """Raises UserError where the model was trained with another tokenizer."""
+    """Raises UserError where the model was trained with another tokenizer, or in another form of its layout."""
     about = json.loads(model.file("model.json").read_bytes())
-    if about["tokenizer"] != tokenizer.fingerprint:
-        raise UserError(
-            f"{model.stage}/{model.name} was trained with the tokenizer {about['tokenizer'][:12]}…, "
-            f"not with {tokenizer.fingerprint[:12]}… (tokenizer/{tokenizer.name}); use the one it was trained with"
-        )
+    made = (about["layout"], about["tokenizer"], about["template"])
+    _require_same(f"{model.stage}/{model.name} was trained", *made, tokenizer, "use the one it was trained with")
+
+
+def require_form(what: str, about: Mapping[str, Any]) -> None:
+    """Raises UserError where a model.json names another form of its layout than the Template has."""
+    if not same_form(about["layout"], about["template"]):
+        raise UserError(f"{what} was trained {_form(about['layout'], about['template'])}; train it again")
+
+
+def _require_same(what: str, layout: str, made_with: str, form: str, tokenizer: Dataset, do: str) -> None:
+    """Names every field that differs, as it was and as it is given."""
+    fields = []
+    if made_with != tokenizer.fingerprint:
+        given = f"{tokenizer.fingerprint[:12]}… (tokenizer/{tokenizer.name})"
+        fields.append(f"with the tokenizer {made_with[:12]}…, not with {given}")
+    if not same_form(layout, form):
+        fields.append(_form(layout, form))
+    if fields:
+        raise UserError(f"{what} {', and '.join(fields)}; {do}")
+
+
+def _form(layout: str, form: str) -> str:
+    return f"with the template {form} of layout {layout}, not with {digest_of(layout)}"

@@ -38,4 +38,5 @@ class Training(Config):
     checkpoint_every: int = runtime(100, ge=1, description="steps between two checkpoints")
     device: str = runtime("auto", description="auto: cuda if there is one, else cpu")
     threads: int | None = runtime(None, ge=1, description="processor threads; all if not given")
+    loader_workers: int = runtime(1, ge=0, description="threads that prepare batches ahead; 0: none, when needed")
     compile: Literal["auto", "on", "off"] = runtime("auto", description="auto: torch.compile where it pays")
