@@ -9,6 +9,7 @@ from lib.errors import UserError
 from lib.model import guards
 from lib.stages.align import AlignConfig, align
 from lib.store import Dataset, build, connect
+from lib.text.words import words
 from tests import tiny
 
 E_REWARD = f"{__name__}.share_of_e"
@@ -17,6 +18,9 @@ E_REWARD = f"{__name__}.share_of_e"
 def share_of_e(prompts, stories):
     """The share of letters that are an e: what any network can learn in a few updates."""
     return [story.count("e") / max(len(story), 1) for story in stories]
+
+
+FREE = {"distinct_2": 0.0, "concept_per_100": 100.0, "share_ended": 0.0, "val_bits_per_byte": 100.0, "kl": 99.0}
 
 
 def small(**changed) -> AlignConfig:
@@ -114,7 +118,15 @@ def test_the_rewarded_stories_become_likelier_on_held_out_prompts(inputs):
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"method": "lora", "rank": 2}, {"form": "tinycatstories"}, {"estimator": "exact"}], ids=str
+    "changed",
+    [
+        {"anchor_coef": 0.5, "anchor_rows": 2},
+        {"method": "lora", "rank": 2},
+        {"form": "tinycatstories"},
+        {"form": "grpo", "estimator": "k3", "epochs": 2},
+        {"form": "dpo", "epochs": 2},
+    ],
+    ids=str,
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(inputs, changed):
     config = small(checkpoint_every=2, updates=5, **changed)
@@ -316,12 +328,68 @@ def test_the_report_is_of_prompts_that_did_not_choose(inputs):
     assert made.facts["reward_gain_error"] >= 0
 
 
+def test_rows_from_before_a_column_was_added_are_still_read(inputs):
+    import io
+
+    import pyarrow.parquet as pq
+
+    rows = run(small(updates=1, eval_every=1), inputs).table(table="rollouts").drop_columns(["parts", "pair"])
+    file = io.BytesIO()
+    pq.write_table(rows, file)
+    tiny.publish("align", {"rollouts.parquet": file.getvalue()})  # used last: the views show it
+    with connect() as db:
+        told = db.sql("select count(*), count(parts), count(pair), max(reward) from rollouts").fetchall()
+    assert told == [(12, 0, 0, max(rows["reward"].to_pylist()))]
+
+
 def says_cat(prompts, stories):
-    """A reward that is worth nothing: how often a story says the one word."""
-    return [min(story.lower().split().count("cat"), 30) / 30 for story in stories]
+    """A reward that is worth nothing: the share of words that are the one."""
+    return [words(story).count("cat") / max(len(words(story)), 1) for story in stories]
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("eval_every", [40, 2])
+def test_a_collapse_is_stopped_in_the_update_that_shows_it(inputs, eval_every):
+    # "cat cat cat": the reward pays for nothing else, and with 40 no look is due before the end. A model that has
+    # learned to spell is needed: one of random weights never says the word, so it cannot learn to repeat it.
+    from lib.stages import pretrain
+
+    learned = {"steps": 60, "batch_size": 4, "optimizer": "muon", "lr": 0.02, "compile": "off", "threads": 1}
+    size = {"d_model": 48, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_ff": 96, "max_length": 160}
+    config = pretrain.PretrainConfig(**learned, **size, eval_every=60, eval_stories=4)
+    asked = {name: inputs[name] for name in ("tokens", "tokenizer")}
+    model = build(pretrain.STAGE, config, asked, pretrain.pretrain)
+
+    limits = guards.Limits(share_ended=0.0, val_bits_per_byte=100.0, kl=99.0)
+    settings = {"rewards": {f"{__name__}.says_cat": 1.0}, "prompts_per_update": 4, "samples_per_prompt": 16}
+    settings |= {"updates": 40, "eval_every": eval_every, "lr": 2e-3, "kl_coef": 0.0, "max_new": 48, "guards": limits}
+    made = run(small(**settings), inputs | {"model": model})
+    updates = made.table(table="updates").to_pylist()
+    assert "concept_per_100" in made.facts["stopped"]
+    assert len(updates) < 12
+    shares = [row["concept_per_100"] for row in updates]
+    assert all(share <= limits.concept_per_100 for share in shares[:-1])  # not one update passed after it showed
+    start, kept = (guards.Health(**made.facts[f"health_{when}"]) for when in ("before", "after"))
+    assert guards.breaches(kept, start=start, limits=limits) == []
+    assert made.facts["kept_update"] < len(updates)
+    # Without guards the same run goes on to tell of little else.
+    free = small(**settings | {"updates": 12, "guards": limits.model_copy(update=FREE)})
+    told = run(free, inputs | {"model": model})
+    assert told.facts["stopped"] == ""
+    assert told.facts["health_after"]["concept_per_100"] > 30
 
 
 # ---- guards
+
+
+def test_a_policy_that_runs_away_is_stopped_at_once(inputs):
+    made = run(small(updates=40, lr=1e-2, eval_every=40, guards=FREE | {"kl": 0.05}), inputs)
+    kl = made.table(table="updates")["kl"].to_pylist()
+    assert made.facts["stopped"] == f"kl {kl[-1]:.3f} is above 0.050"
+    assert len(kl) < 40
+    assert all(each <= 0.05 for each in kl[:-1])
+    assert made.facts["kept_update"] == 0
+    assert made.file("model.safetensors").read_bytes() == inputs["model"].file("model.safetensors").read_bytes()
 
 
 def good(**changed) -> guards.Health:

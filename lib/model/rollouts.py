@@ -117,7 +117,7 @@ def generated(rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
 
 
 def logprobs(model: Llama, rollouts: Sequence[Rollout], *, temperature: float, dtype: torch.dtype) -> Tensor:
-    """log π at every generated token over the whole vocabulary, (N, V), float32, in the order of `generated`."""
+    """log π at every generated token over the whole vocabulary, (N, V), float32 or finer, as `generated` has them."""
     device = model.norm.weight.device
     longest = max(len(each.ids) for each in rollouts) - 1
     ids_BT = torch.zeros(len(rollouts), longest, dtype=torch.long)
@@ -127,7 +127,8 @@ def logprobs(model: Llama, rollouts: Sequence[Rollout], *, temperature: float, d
         scored_BT[row, len(each.prefix) - 1 : len(each.ids) - 1] = True
     with autocast(device, dtype):  # padding stands behind the story and attention is causal: it changes nothing
         x_ND = model.hidden(ids_BT.to(device))[scored_BT.to(device)]  # no logits where nothing was generated
-        logits_NV = model.output(x_ND).float()
+        logits_NV = model.output(x_ND)
+    logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
     return (logits_NV if temperature == 1 else logits_NV / temperature).log_softmax(-1)
 
 
