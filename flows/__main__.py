@@ -45,7 +45,9 @@ def run(
     """
     from flows import session
 
-    session.run(choice.chosen(source, changes), more)
+    config = choice.chosen(source, changes)
+    choice.require_base(source, config)
+    session.run(config, more)
 
 
 @app.command

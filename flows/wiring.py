@@ -50,7 +50,10 @@ def training(config: Chain, do: Do) -> Made:
         made["pretrain"] = do("pretrain", config.pretrain, tokens=made["tokens"], tokenizer=tokenizer)
     base = made["adopt" if config.adopt else "pretrain"]
     instruct = do("instruct", config.instruct, base=base, tokens=asked, tokenizer=tokenizer)
-    aligned = do("align", config.align, model=instruct, stories=split, tokens=asked, tokenizer=tokenizer)
+    model = instruct
+    if config.aligned_from == "base":
+        model, asked = base, made.get("tokens") or do("tokens", config.tokens, stories=split, tokenizer=tokenizer)
+    aligned = do("align", config.align, model=model, stories=split, tokens=asked, tokenizer=tokenizer)
     return made | {"instruct": instruct, "align": aligned}
 
 

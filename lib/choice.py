@@ -9,10 +9,12 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from lib.errors import UserError
 from lib.overrides import with_overrides
 from lib.presets import PRESETS, Chain
 
 Preset = Literal[tuple(PRESETS)]
+FROM_A_BASE = ("alpaca",)
 
 
 @dataclass(frozen=True)
@@ -55,3 +57,12 @@ def chosen(source: Source, changes: BaseModel | None) -> Chain:
     if given.get("generate", {}).get("teacher") == "openai":
         given["generate"].setdefault("mischief", None)  # the presets tell only the built-in storyteller to misbehave
     return with_overrides(PRESETS[source.preset](), given)
+
+
+def require_base(source: Source, config: Chain) -> None:
+    """UserError where a preset that begins with a public model was given none."""
+    if source.preset in FROM_A_BASE and config.adopt is None:
+        raise UserError(
+            f"the preset {source.preset} begins with a public base model, expected --adopt.path FOLDER (of a Hugging "
+            f"Face checkpoint), a llama2.c .bin or hf:OWNER/NAME; found none, and would pretrain one from nothing"
+        )

@@ -8,7 +8,7 @@ The field of a stage has the stage's name; `instructions` is the tokens stage ag
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -57,6 +57,9 @@ class Chain(VocabularyConfig):
     pretrain: PretrainConfig
     instruct: InstructConfig
     align: AlignConfig = AlignConfig()
+    aligned_from: Literal["instruct", "base"] = Field(
+        "instruct", description="the model that is aligned; base: on openings of stories instead of requests"
+    )
     evaluate: EvaluateConfig = EvaluateConfig()
     export: ExportConfig = ExportConfig()
     report: ReportConfig = ReportConfig()
@@ -202,7 +205,7 @@ def natural() -> Chain:
 
 
 def cats() -> Chain:
-    """pHaeusler/tinycatstories on the laptop's model: its loss, its KL_FACTOR 6000, 100 updates of 1,000 openings.
+    """pHaeusler/tinycatstories on the laptop's base model: its loss, its KL_FACTOR 6000, 100 updates of 1,000 stories.
 
     The reward is the cosine to "cat" of the opening and 4 new tokens, and the loss is divided by 10 all the same, as
     there. Added: held-out openings, a row for every roll-out, and guards, which stop at its "cat cat cat".
@@ -210,18 +213,20 @@ def cats() -> Chain:
     form = {"form": "tinycatstories", "kl_factor": 6000.0, "length": 10, "max_new": 4, "unfinished_penalty": 0.0}
     asked = {"prompts": ("Once upon a time there was",), "prompts_per_update": 1, "samples_per_prompt": 1000}
     steps = {"updates": 100, "lr": 1e-5, "warmup": 0, "eval_every": 10, "concept": "cat"}
-    chain = with_overrides(laptop(), {"align": form | asked | steps})
+    chain = with_overrides(laptop(), {"align": form | asked | steps, "aligned_from": "base"})
     return chain.model_copy(update={"align": chain.align.model_copy(update={"rewards": {"concept": 1.0}})})
 
 
 def alpaca() -> Chain:
-    """tatsu-lab/stanford_alpaca's train.py for 7B: 128 tasks a step, lr 2e-5, 3 epochs of 52,000 tasks, FSDP.
+    """tatsu-lab/stanford_alpaca's train.py for 7B, to be given --adopt.path: lr 2e-5, 3 epochs of 52,000 tasks, FSDP.
 
-    6,738,415,616 parameters; 1,212 steps as the run of seed 003 took. Replaced: an EOS that is there when an answer is
-    cut, prompts whose ids are a prefix of the whole, and the same blocks in training and in chat.
+    6,738,415,616 parameters, 1,212 steps (as seed 003's run on eight A800 took 40 minutes). A step there is 128 tasks,
+    one a row of 512; here rows are packed, and 32 of them hold 128 tasks of 128 tokens. alpaca-lora instead of all
+    weights: method lora, rank 8, alpha 16, dropout 0.05, targets wq and wv, lr 3e-4. Replaced: an example that is cut
+    loses no EOS, it goes; prompts are id-prefixes of the whole; training and chat have the same blocks.
     """
     shape = {"d_model": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 32, "d_ff": 11_008, "max_length": 512}
-    recipe = {"steps": 1212, "batch_size": 128, "accumulate": 4, "lr": 2e-5, "warmup": 36, "weight_decay": 0.0}
+    recipe = {"steps": 1212, "batch_size": 32, "accumulate": 4, "lr": 2e-5, "warmup": 36, "weight_decay": 0.0}
     run = {"optimizer": "adamw", "sharding": "fsdp", "precision": "bf16", "eval_every": 200}
     changes = {
         "tokenizer": {"vocab_size": 32_000},

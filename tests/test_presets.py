@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from flows import wiring
-from lib.choice import Source, chosen
+from flows.__main__ import Overrides
+from lib.choice import Source, chosen, require_base
+from lib.errors import UserError
 from lib.model import loop, lora
 from lib.model.batches import Batches, Corpus
 from lib.model.network import Llama
@@ -147,6 +149,7 @@ QUOTED = {
         "align.lr": 1e-5,
         "align.kl_factor": 6000.0,
         "align.concept": "cat",
+        "align.prompts_per_update": 1,
         "align.rewards": {"concept": 1.0},
         "align.temperature": 1.0,
         "align.warmup": 0,
@@ -154,7 +157,7 @@ QUOTED = {
     "alpaca": {  # 7B: batch 128, lr 2e-5, 3 epochs, weight decay 0, warm-up 3 %, cosine, FSDP; 1,212 steps, 512 tokens
         "instructions.layout": "alpaca",
         "instructions.max_length": 512,
-        "instruct.batch_size": 128,
+        "instruct.batch_size": 32,  # rows of 512, packed with tasks of 128 tokens
         "instruct.lr": 2e-5,
         "instruct.weight_decay": 0.0,
         "instruct.warmup": 36,
@@ -226,6 +229,27 @@ def test_each_can_be_planned_on_an_empty_data_folder(name):
     assert {"pretrain", "instruct", "align", "export"} <= set(found.unmade)
 
 
+def test_cats_are_aligned_from_the_base_model_on_openings():
+    given: dict[str, dict] = {}
+
+    def note(stage: str, config: Config, **inputs: object) -> str:
+        given[stage] = inputs
+        return f"{stage} {getattr(config, 'layout', '')}".strip()
+
+    wiring.everything(PRESETS["cats"](), note)
+    assert (given["align"]["model"], given["align"]["tokens"]) == ("pretrain", "tokens pretrain")
+    wiring.everything(PRESETS["laptop"](), note)
+    assert (given["align"]["model"], given["align"]["tokens"]) == ("instruct", "tokens natural")
+
+
+def test_alpaca_without_a_base_model_is_refused():
+    source = Source(preset="alpaca", stories="alpaca_data.json")
+    with pytest.raises(UserError, match="the preset alpaca begins with a public base model, expected --adopt.path"):
+        require_base(source, chosen(source, None))
+    require_base(source, chosen(source, Overrides.model_validate({"adopt": {"path": "llama"}})))
+    require_base(Source(preset="laptop"), PRESETS["laptop"]())
+
+
 def test_the_table_says_how_large_each_is_and_what_it_needs():
     table = {row[0]: row for row in choices.rows()}
     assert {name: row[1] for name, row in table.items()} == PARAMETERS
@@ -233,6 +257,7 @@ def test_the_table_says_how_large_each_is_and_what_it_needs():
     assert needs["laptop"] == needs["smoke"] == needs["cats"] == "a laptop"
     assert needs["stories15m"] == "text of 32,000 pieces, a GPU"
     assert needs["stories110m"] == "text of 32,000 pieces, several GPUs"
+    assert needs["alpaca"] == "a base model, several GPUs"
     assert all(row[5].endswith(".") and len(row[5]) <= 120 for row in table.values())
 
 
@@ -258,7 +283,7 @@ def test_two_steps_at_true_width(name):
         before = {key: model.state_dict()[key].clone() for key in WATCHED}
         run = loop.set_up(draft=draft, model=model, training=training, batches=batches, held_out=held_out)
         for step in range(2):
-            loop.take_step(run, step)
+            loop.take_step(run, step, batches.batch(step))
         made["moved"] = [bool((model.state_dict()[key] != before[key]).any()) for key in WATCHED]
         made["rows"] = run.log.rows["train_steps"]
         draft.write_text("done.txt", "two steps")

@@ -4,6 +4,7 @@ Each docstring names the system, its fault and where it was seen; the body runs 
 every known fault with the test that answers it: a fault without a test, or a test without a fault, fails.
 """
 
+import inspect
 import json
 import math
 import sys
@@ -25,7 +26,7 @@ from lib.model.optim import lr_share
 from lib.model.sampling import Sampler
 from lib.model.training import Training
 from lib.presets import PRESETS
-from lib.stages import align, ingest, pretrain, tokenizer, tokens
+from lib.stages import align, evaluate, ingest, pretrain, tokenizer, tokens
 from lib.store import Dataset, build, delete, find, request_name
 from lib.text import ledger, selfinstruct
 from lib.text.alpaca import Task
@@ -43,6 +44,7 @@ from tests.test_reinforce import mean_gradient
 from tests.tiny_tokens import tokenizer_of, tokens_of
 
 SHAPE = Shape(vocab_size=340, d_model=24, n_layers=3, n_heads=4, n_kv_heads=2, d_ff=32, max_length=96)
+MODELS = {"base": "pretrain", "instruct": "instruct", "aligned": "align"}
 WITH_REQUESTS = [name for name, layout in LAYOUTS.items() if layout.has_prompt]
 
 
@@ -378,7 +380,7 @@ def test_alignment_has_a_seed_held_out_prompts_and_a_row_for_every_story(alignin
     assert len(rows) == 2 * 3 * 4 and all(row["text"] is not None and row["prompt"] for row in rows)
     held_out = {f"Write {row['summary']}" for row in tiny.stories().to_pylist() if row["split"] == "val"}
     train = {f"Write {row['summary']}" for row in tiny.stories().to_pylist() if row["split"] == "train"}
-    assert {row["prompt"] for row in rows} <= train and held_out
+    assert {row["prompt"] for row in rows} <= train and held_out - train
     assert {"reward_before", "reward_after"} <= set(made.facts)
     delete(made.stage, made.name)
     assert build(align.STAGE, test_align.small(updates=2), aligning, align.align).fingerprint == made.fingerprint
@@ -732,3 +734,114 @@ def test_a_stop_string_ends_the_writing_itself():
         [prefix], max_new=40, temperature=0, stop_ids={-1}, stop_strings=(stop,), decode=decode
     )
     assert found.ended and len(found.ids) <= 6 and stop in decode(found.ids)
+
+
+def test_answers_are_measured():
+    """Seed 003: five ways to chat, and not a number about any of them."""
+    split = tiny.publish("split", {"part-00000.parquet": tiny.stories()})
+    given = {name: tiny.model(stage, seed=n) for n, (name, stage) in enumerate(MODELS.items())}
+    given |= {"stories": split, "tokenizer": tiny.tokenizer()}
+    config = evaluate.EvaluateConfig(loss_stories=4, instructions=3, max_new=8, reward="off")
+    made = build(evaluate.STAGE, config, given, evaluate.evaluate)
+    found = {(row["model"], row["metric"]) for row in made.table(table="metrics").to_pylist()}
+    wanted = ("followed", "share_ended", "mean_words", "distinct_2", "bits_per_byte")
+    assert found >= {(model, metric) for model in MODELS for metric in wanted}
+
+
+# ---- the list
+
+# system: fault, the test that answers it. One line for each that is known.
+FAULTS: dict[str, dict[str, object]] = {
+    "instruct_storyteller_tinyllama2": {
+        "LoRA ignores rank, alpha and dropout": test_lora_has_the_rank_alpha_and_dropout_that_were_asked_for,
+        "merging LoRA does nothing": test_merging_lora_merges,
+        "trained and sampled in different forms": test_what_is_sampled_from_is_how_training_began,
+        "--temperature and --top_k are not used": test_temperature_and_top_k_reach_the_draw,
+        "an error in a worker vanishes": test_an_error_in_the_work_ends_the_stage,
+        "no resume, no state of the loader": test_a_killed_run_goes_on_and_ends_the_same,
+        "val may be copied in train": test_no_training_story_gives_a_held_out_one_away,
+        "follows its own wording alone": test_a_request_is_understood_in_other_words,
+    },
+    "llama2.c": {
+        "a resume trains on the same batches again": test_a_resumed_run_goes_on_behind_the_batches_it_has_seen,
+        "one checkpoint, overwritten, only when val improves": (
+            test_every_checkpoint_is_kept_whole_and_the_one_before_it_too
+        ),
+        "the scaled start is on w3": test_what_is_scaled_at_the_start_is_what_adds_to_the_residual_stream,
+        "no cache, no stop": test_sampling_keeps_keys_and_values_and_stops_at_a_stop_id,
+        "train_vocab waits for input": test_learning_the_vocabulary_asks_nobody,
+        "pretokenize does everything again": test_more_stories_tokenise_the_new_part_alone,
+        "pretokenize swallows errors": test_an_error_in_the_work_ends_the_stage,
+        "uint16, and any tokenizer": test_ids_do_not_wrap_and_another_tokenizer_is_refused,
+        "val is the first shard": test_what_is_held_out_comes_from_everywhere,
+    },
+    "tinycatstories": {
+        "10 tokens are 4": test_so_many_new_tokens_are_as_many_new_tokens,
+        "KL over the vocabulary": test_the_kl_is_in_nats_whatever_the_vocabulary,
+        "KL from the reference": test_the_kl_goes_from_the_policy_to_the_reference,
+        "no baseline": test_a_baseline_takes_the_variance_out_of_the_gradient,
+        "no cache, a graph of every prefix": test_all_tokens_of_the_stories_take_one_pass_with_a_graph,
+        "no seed, no held-out prompts, no record": (
+            test_alignment_has_a_seed_held_out_prompts_and_a_row_for_every_story
+        ),
+        "cat cat cat": test_cat_cat_cat_breaks_a_guard,
+        "the reward does not see EOS": test_the_reward_sees_whether_a_story_ends,
+    },
+    "MP-ACL": {
+        "top-p is not applied": test_top_p_is_applied,
+        "<|endoftext|> is unk, nothing stops": (test_the_end_of_a_story_is_a_piece_that_no_text_spells_and_that_stops),
+        "trained on the validation file": test_held_out_stories_are_not_trained_on,
+        "the learning rate flips": test_the_learning_rate_does_not_flip,
+        "each token 128 times an epoch": test_an_epoch_takes_every_token_once,
+        "filled up with a piece never seen": test_what_fills_up_a_batch_is_never_seen,
+        "SwiGLU adds": test_swiglu_multiplies,
+        "scores over the root of the width": test_scores_are_divided_by_the_root_of_a_heads_width,
+        "an EOS a line": test_a_story_ends_once_however_many_lines_it_has,
+        "other sizes in README and code, a break at 5,000": (
+            test_the_model_has_the_size_that_is_said_and_the_run_its_length
+        ),
+        "a checkpoint at the end alone": test_a_killed_run_goes_on_and_ends_the_same,
+        "the tokenizer is overwritten": test_a_vocabulary_is_learned_once,
+    },
+    "stanford_alpaca": {
+        "every error is retried for ever": test_what_cannot_get_better_is_not_asked_again,
+        "the whole output is written after each request": test_an_answer_is_added_to_what_is_there,
+        "a pool of processes a candidate": test_novelty_looks_at_few_pairs_in_one_process,
+        "every pair by ROUGE": test_novelty_looks_at_few_pairs_in_one_process,
+        "no seed": test_the_same_requests_are_made_again,
+        "no cost": test_every_request_has_its_cost,
+        "1, 2, 3, 2, 3, 4": test_the_prompt_numbers_nothing_and_any_numbering_is_read,
+        "ROUGE on the instruction alone": test_answers_are_compared_too,
+        "the source is no prefix": test_the_request_is_a_prefix_of_request_and_answer,
+    },
+    "alpaca-lora": {
+        "an empty adapter": test_the_adapter_holds_what_was_trained,
+        "two sets of bos and eos": test_bos_and_eos_have_one_id_everywhere,
+        "never stops": test_the_end_is_learned_in_every_layout,
+        "a shuffle without seed": test_the_order_of_the_stories_has_a_seed,
+        "no EOS where an example is cut": test_what_is_too_long_goes_and_does_not_lose_its_end,
+    },
+    "seed 003's chat bot": {
+        "trained and asked in different blocks": test_the_block_ends_alike_in_training_and_in_chat,
+        "no EOS between turns": test_every_answer_of_a_talk_ends,
+        "no stop string": test_a_stop_string_ends_the_writing_itself,
+        "no number": test_answers_are_measured,
+    },
+}
+
+
+def test_every_fault_has_a_test_and_every_test_a_fault():
+    """The list above against this module: nothing is missing, nothing stands alone, each says what was wrong."""
+    answered = {test for faults in FAULTS.values() for test in faults.values()}
+    here = {each for name, each in globals().items() if name.startswith("test_") and callable(each)}
+    assert here - answered == {test_every_fault_has_a_test_and_every_test_a_fault}
+    assert all(inspect.getdoc(test) for test in answered)
+    assert {system: len(faults) for system, faults in FAULTS.items()} == {
+        "instruct_storyteller_tinyllama2": 8,
+        "llama2.c": 9,
+        "tinycatstories": 8,
+        "MP-ACL": 12,
+        "stanford_alpaca": 9,
+        "alpaca-lora": 5,
+        "seed 003's chat bot": 4,
+    }

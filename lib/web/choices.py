@@ -6,6 +6,7 @@ Out:  column names and rows: name, parameters, pieces, tokens of pretraining, wh
 
 import inspect
 
+from lib.choice import FROM_A_BASE
 from lib.model.shape import Dimensions, Shape
 from lib.presets import PRESETS, Chain
 
@@ -22,7 +23,8 @@ def rows() -> list[tuple]:
         chain = preset()
         what = (inspect.getdoc(preset) or "").splitlines()[0]
         size, tokens = shape_of(chain), tokens_of(chain)
-        table.append((name, size.num_params, size.vocab_size, tokens, needs(chain), what))
+        wanted = "a base model, several GPUs" if name in FROM_A_BASE else needs(chain)
+        table.append((name, size.num_params, size.vocab_size, tokens, wanted, what))
     return table
 
 
