@@ -23,12 +23,12 @@ from lib.text.pieces import packed
 from lib.text.template import Template
 from lib.text.tokenizer import Tokenizer
 from tests import tiny
+from tests.byte_level import END, byte_level_json
 
 DATA = Path(__file__).parents[2] / "shared/data"
 PEERS, REAL = DATA / "peers", DATA / "tinystories/valid.jsonl"
 needs_peers = pytest.mark.skipif(not (PEERS / "stories260K.bin").exists(), reason="no stories260K.bin on this machine")
 needs_stories = pytest.mark.skipif(not REAL.exists(), reason="no real stories on this machine")
-END = "<|endoftext|>"
 
 
 def adopted(path: object, **config: object):
@@ -143,26 +143,6 @@ def test_stories260k_has_the_bits_per_byte_that_llama2c_gives_it():
 
 
 # ---- Hugging Face
-
-
-def byte_level_json() -> bytes:
-    """A tokenizer such as SmolLM2's: byte-level pairs, digits apart, one piece for both ends of a text."""
-    from tokenizers import Tokenizer as Their
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    made = Their(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=340,
-        special_tokens=[END, "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    made.train_from_iterator(tiny.stories(40)["text"].to_pylist(), trainer)
-    return made.to_str().encode()
 
 
 def hugging_face(folder: Path, *, spell: str = "json", shards: bool = False, **changes: object) -> Path:
