@@ -20,7 +20,7 @@ from lib.model.shape import PROJECTIONS
 from lib.store import Dataset, Draft, Stage
 from lib.text.template import Template, instruction
 
-STAGE = Stage("align", 2)
+STAGE = Stage("align", 3)
 LORA_DROPOUT = 0.0  # roll-outs are drawn without dropout: with it, the gradient would be that of another policy
 
 

@@ -13,7 +13,7 @@ from lib.model.shape import PROJECTIONS
 from lib.model.training import Training
 from lib.store import Dataset, Draft, Stage
 
-STAGE = Stage("instruct", 2)
+STAGE = Stage("instruct", 3)
 Projection = Literal[PROJECTIONS]
 
 
