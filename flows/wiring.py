@@ -64,6 +64,6 @@ def everything(config: Chain, do: Do) -> Made:
     models = {"base": base, "instruct": made["instruct"], "aligned": made["align"]}
     split, tokenizer = made["split"], made["tokenizer"]
     evaluate = do("evaluate", config.evaluate, **models, stories=split, tokenizer=tokenizer)
-    export = do("export", config.export, model=made["align"], tokenizer=tokenizer)
+    export = do("export", config.export, model=made["align"], tokenizer=tokenizer, stories=split)
     made |= {"evaluate": evaluate, "export": export}
     return made | {"report": do("report", config.report, **made)}

@@ -1,9 +1,10 @@
 """A public model is adopted as it is: the numbers of llama2.c's files and of transformers, or a refusal by name."""
 
 import json
-import math
-import re
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench.adopted import measure
 from lib import stages
 from lib.errors import UserError
 from lib.model import huggingface, llama2c, llama2c_reading
 from lib.model.inputs import lead_of, require_same
 from lib.model.network import load_model
-from lib.model.scoring import story_losses
 from lib.stages.adopt import AdoptConfig
+from lib.store import newest_of
 from lib.text.pieces import packed
 from lib.text.template import Template
 from lib.text.tokenizer import Tokenizer
 from tests import tiny
+from tests.byte_level import END, byte_level_json
 
 DATA = Path(__file__).parents[2] / "shared/data"
 PEERS, REAL = DATA / "peers", DATA / "tinystories/valid.jsonl"
 needs_peers = pytest.mark.skipif(not (PEERS / "stories260K.bin").exists(), reason="no stories260K.bin on this machine")
 needs_stories = pytest.mark.skipif(not REAL.exists(), reason="no real stories on this machine")
-END = "<|endoftext|>"
 
 
 def adopted(path: object, **config: object):
@@ -63,6 +65,23 @@ def test_what_is_written_for_llama2c_is_read_back_to_the_bit(tmp_path, tied, wri
     for text in tiny.stories(20)["text"].to_pylist() + ["", " a  b ", "<s> </s>", "日本語", "\n"]:
         assert theirs.encode(text) == ours.encode(text)
         assert theirs.decode(theirs.encode(text)) == text
+
+
+def test_an_adopted_model_is_the_base_that_people_sample_and_export(tmp_path):
+    from lib.web.engine import MODELS, Asking, engine_of
+    from lib.web.exporting import export
+
+    shape, weights, pieces = parts_of()  # publishes a pretrained model, too: the last one made is meant
+    (tmp_path / "model.bin").write_bytes(
+        llama2c.version0({name: weight + 1 for name, weight in weights.items()}, shape)
+    )
+    (tmp_path / "tokenizer.bin").write_bytes(llama2c.tokenizer_bin(pieces))
+    made = adopted(tmp_path / "model.bin")
+    assert newest_of(MODELS["base"]) == made
+    telling = engine_of("base").tell(Asking("Once", mode="opening", max_tokens=5))
+    assert list(telling) and telling.tokens
+    export(tmp_path / "mine", "base")
+    assert (tmp_path / "mine/llama2c/model.bin").read_bytes() == (tmp_path / "model.bin").read_bytes()
 
 
 def test_quantised_weights_are_multiplied_out():
@@ -133,36 +152,10 @@ def test_tok512_gives_the_ids_of_run_c():
 def test_stories260k_has_the_bits_per_byte_that_llama2c_gives_it():
     """Paragraphs joined by one newline, ASCII alone, the first 512 tokens of a story; neither BOS nor EOS is scored."""
     made = adopted(PEERS / "stories260K.bin", tokenizer=str(PEERS / "tok512.bin"))
-    tokenizer, model = Tokenizer.load(made.file("tokenizer.model")), load_model(made.path)
-    texts = [each["text"] for each in map(json.loads, REAL.read_text().splitlines())]
-    plain = [re.sub(r"\s*\n\s*", "\n", text).strip().encode("ascii", "ignore").decode() for text in texts]
-    ids = [[tokenizer.bos_id, *tokenizer.encode(text)][:512] for text in plain]
-    num_bytes = [len(tokenizer.decode(each).encode()) for each in ids]
-    nats = sum(loss.nats for loss in story_losses(model, ids, num_bytes))
-    assert nats / math.log(2) / sum(num_bytes) == pytest.approx(0.9425, abs=0.005)
+    assert measure(made, REAL).bits_per_byte == pytest.approx(0.9425, abs=0.005)
 
 
 # ---- Hugging Face
-
-
-def byte_level_json() -> bytes:
-    """A tokenizer such as SmolLM2's: byte-level pairs, digits apart, one piece for both ends of a text."""
-    from tokenizers import Tokenizer as Their
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    made = Their(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=340,
-        special_tokens=[END, "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    made.train_from_iterator(tiny.stories(40)["text"].to_pylist(), trainer)
-    return made.to_str().encode()
 
 
 def hugging_face(folder: Path, *, spell: str = "json", shards: bool = False, **changes: object) -> Path:
@@ -276,6 +269,43 @@ def test_another_model_under_the_same_path_is_another_dataset(tmp_path):
     weights = load_file(folder / "model.safetensors")
     save_file({name: weight + 1 for name, weight in weights.items()}, folder / "model.safetensors")
     assert adopted(folder) != first
+
+
+def served(folder: Path, httpserver, commit: str = "c0ffee" + "0" * 34) -> None:
+    """A folder as the hub serves it: what there is of a revision, and its files."""
+    names = sorted(path.name for path in folder.iterdir())
+    told = {"id": "me/tiny", "modelId": "me/tiny", "sha": commit, "siblings": [{"rfilename": name} for name in names]}
+    httpserver.expect_request("/api/models/me/tiny/revision/main").respond_with_json(told)
+    tree = [{"type": "file", "path": name, "size": (folder / name).stat().st_size, "oid": "0" * 40} for name in names]
+    httpserver.expect_request(f"/api/models/me/tiny/tree/{commit}").respond_with_json(tree)
+    for name in names:
+        data = (folder / name).read_bytes()
+        headers = {"ETag": f'"{name}"', "X-Repo-Commit": commit, "Content-Length": str(len(data))}
+        httpserver.expect_request(f"/me/tiny/resolve/{commit}/{name}").respond_with_data(data, headers=headers)
+
+
+FETCH = "import sys; from lib.model.hub import fetched; print(fetched('me/tiny', None))"
+
+
+def test_a_model_of_the_hub_is_fetched_once_and_found_again_without_a_network(tmp_path, httpserver):
+    folder = hugging_face(tmp_path / "made")
+    (folder / "pytorch_model.bin").write_bytes(b"never asked for")
+    served(folder, httpserver)
+    # In a process of its own: huggingface_hub reads its address when it is imported.
+    env = {**os.environ, "HF_ENDPOINT": httpserver.url_for("").rstrip("/"), "HF_HUB_OFFLINE": "0"}
+    env |= {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
+    words = {"cwd": Path(__file__).parents[1], "capture_output": True, "text": True, "check": False}
+    done = subprocess.run([sys.executable, "-c", FETCH], env=env, **words)
+    assert done.returncode == 0, done.stderr
+    found = Path(done.stdout.strip())
+    assert {path.name for path in found.iterdir()} == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert adopted(found).fingerprint  # whole
+    again = subprocess.run([sys.executable, "-c", FETCH], env=env | {"HF_HUB_OFFLINE": "1"}, **words)
+    assert again.stdout == done.stdout
+    none = subprocess.run(
+        [sys.executable, "-c", FETCH.replace("me/tiny", "me/none")], env=env | {"HF_HUB_OFFLINE": "1"}, **words
+    )
+    assert "UserError: found no model hf:me/none at revision main" in none.stderr
 
 
 # ---- a tokenizer.json as our tokenizer

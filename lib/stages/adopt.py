@@ -44,7 +44,7 @@ def adopt(draft: Draft, config: AdoptConfig) -> None:
     """Write the model as this project holds one. UserError, with the field or file, for what cannot be adopted."""
     from lib.model.network import MODEL_FILES, save_model
     from lib.store.schemas import SCORED
-    from lib.text.template import Template
+    from lib.text.template import digest_of
     from lib.text.tokenizer import Tokenizer
 
     draft.progress(f"reading {config.path}")
@@ -52,7 +52,7 @@ def adopt(draft: Draft, config: AdoptConfig) -> None:
     tokenizer = Tokenizer(model)
     shape, cut = _fitted(shape, weights, tokenizer.vocab_size)
     network = _network(shape, weights)
-    about = {"layout": "pretrain", "template": Template(tokenizer).digest, "stage": STAGE.name}
+    about = {"layout": "pretrain", "template": digest_of("pretrain"), "stage": STAGE.name}
     save_model(network, draft.path, tokenizer=hashlib.sha256(model).hexdigest(), **about)
     for name in MODEL_FILES:
         draft.adopt(name)

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from lib.errors import UserError
 from lib.text.columns import Column
-from lib.text.pieces import opened
+from lib.text.pieces import SentencePieces, opened
 
 ModelType = Literal["bpe", "unigram"]  # pairs merged by their count, or the likeliest way to cut a text up
 BLANK = "\u2581"  # what SentencePiece writes for a space: the one character that does not survive a round trip
@@ -123,6 +123,11 @@ class Tokenizer:
     def digest(self) -> str:
         """sha256 of the model file, 12 hex digits."""
         return hashlib.sha256(self.model).hexdigest()[:12]
+
+    @property
+    def is_sentencepiece(self) -> bool:
+        """Whether `model` is a SentencePiece .model, which other programs open as it is."""
+        return isinstance(self._pieces, SentencePieces)
 
     @property
     def dtype(self) -> np.dtype:
