@@ -1,13 +1,14 @@
 """The presets as a table, for a person who has to choose one. Reads nothing but code.
 
 In:   lib/presets.py
-Out:  column names and rows: name, parameters, pieces, tokens of pretraining, what it needs, what it reproduces
+Out:  column names and rows: name, parameters, pieces, tokens it is trained on, what it needs, what it reproduces
 """
 
 import inspect
 
 from lib.choice import FROM_A_BASE
 from lib.model.shape import Dimensions, Shape
+from lib.model.training import Training
 from lib.presets import PRESETS, Chain
 
 COLUMNS = ["preset", "parameters", "pieces", "tokens", "needs", "what it is"]
@@ -22,8 +23,9 @@ def rows() -> list[tuple]:
     for name, preset in PRESETS.items():
         chain = preset()
         what = (inspect.getdoc(preset) or "").splitlines()[0]
-        size, tokens = shape_of(chain), tokens_of(chain)
-        wanted = "a base model, several GPUs" if name in FROM_A_BASE else needs(chain)
+        size, adopted = shape_of(chain), name in FROM_A_BASE
+        wanted = "a base model, several GPUs" if adopted else needs(chain)
+        tokens = tokens_of(chain, chain.instruct if adopted else chain.pretrain)
         table.append((name, size.num_params, size.vocab_size, tokens, wanted, what))
     return table
 
@@ -34,13 +36,13 @@ def shape_of(chain: Chain) -> Shape:
     return Shape(vocab_size=chain.tokenizer.vocab_size, **dimensions)
 
 
-def tokens_of(chain: Chain) -> int:
-    """Positions that pretraining computes: steps x rows x positions a row."""
-    return chain.pretrain.steps * chain.pretrain.batch_size * chain.pretrain.max_length
+def tokens_of(chain: Chain, training: Training) -> int:
+    """Positions that a training computes: steps x rows x positions a row."""
+    return training.steps * training.batch_size * chain.pretrain.max_length
 
 
 def needs(chain: Chain) -> str:
     """Text that fills its vocabulary, and the machine that its pretraining asks for."""
     text = [] if chain.tokenizer.vocab_size <= 2048 else [f"text of {chain.tokenizer.vocab_size:,} pieces"]
-    flop = 6 * shape_of(chain).num_params * tokens_of(chain)
+    flop = 6 * shape_of(chain).num_params * tokens_of(chain, chain.pretrain)
     return ", ".join([*text, "several GPUs" if flop > SEVERAL_GPUS else "a GPU" if flop > A_GPU else "a laptop"])
