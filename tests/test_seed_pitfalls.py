@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from lib.errors import UserError
-from lib.model import guards, huggingface, lora, reinforce, rollouts
+from lib.model import guards, lora, reinforce, rollouts
 from lib.model.batches import Batches, Corpus
 from lib.model.checkpoint import LOG, Checkpoints, Log
 from lib.model.inputs import lead_of, open_inputs
@@ -26,7 +26,7 @@ from lib.model.optim import lr_share
 from lib.model.sampling import Sampler
 from lib.model.training import Training
 from lib.presets import PRESETS
-from lib.stages import align, evaluate, ingest, pretrain, tokenizer, tokens
+from lib.stages import align, evaluate, export, ingest, pretrain, tokenizer, tokens
 from lib.store import Dataset, build, delete, find, request_name
 from lib.text import ledger, selfinstruct
 from lib.text.alpaca import Task
@@ -657,8 +657,11 @@ def test_the_adapter_holds_what_was_trained(tmp_path):
 def test_bos_and_eos_have_one_id_everywhere():
     """alpaca-lora: bos and eos are 0 in the configuration and 1 and 2 in the tokenizer (#279)."""
     ids = (pieces().bos_id, pieces().eos_id)
-    config = huggingface.config(SHAPE.model_dump())
-    assert (config["bos_token_id"], config["eos_token_id"]) == ids
+    given = {"model": tiny.model("align", seed=2), "tokenizer": tiny.tokenizer()}
+    made = build(export.STAGE, export.ExportConfig(), given, export.export)
+    for name in ("config.json", "generation_config.json"):
+        written = json.loads(made.file(f"hf/{name}").read_bytes())
+        assert (written["bos_token_id"], written["eos_token_id"]) == ids
     assert set(Template(pieces()).stop_ids("natural")) == set(ids)
     (first, *_) = sequences(tokenised(tiny.stories(10), "pretrain"))
     assert (first[0], first[-1]) == ids
