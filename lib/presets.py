@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from lib.overrides import with_overrides
+from lib.stages.adopt import AdoptConfig
 from lib.stages.align import AlignConfig
 from lib.stages.clean import CleanConfig
 from lib.stages.dedup import DedupConfig
@@ -44,6 +45,9 @@ class StoriesConfig(Config):
 
 
 class VocabularyConfig(StoriesConfig):
+    adopt: AdoptConfig | None = Field(
+        None, description="start from a public model: no tokenizer of one's own, no pretrain"
+    )
     tokenizer: TokenizerConfig = TokenizerConfig()
     tokens: TokensConfig = TokensConfig(layout="pretrain")
     instructions: TokensConfig = TokensConfig(layout="natural")

@@ -37,8 +37,9 @@ def open_inputs(
     """
     layout = tokens.manifest["config"]["layout"]
     made_with = tokens.manifest["inputs"]["tokenizer"]["fingerprint"]
-    made = (layout, made_with, tokens.facts["template"])
-    _require_same(f"tokens/{tokens.name} was made", *made, tokenizer, "make the tokens again with this one")
+    given = tokenizer.fingerprint
+    what, do = f"tokens/{tokens.name} was made", "make the tokens again with this one"
+    _require_same(what, layout, tokens.facts["template"], made_with, given, tokenizer, do)
     pieces, shape = tokenizer.file("tokenizer.model"), layout_of(layout)
     template = Template(Tokenizer.load(pieces))
     lead = lead_of(template, layout)
@@ -77,15 +78,20 @@ def lead_of(template: Template, layout: str) -> list[int]:
     Stories do not see one another, so a row gets it again before each story: the sampling prefix is then the very start
     of what was trained on.
     """
-    prefix, (training, _) = template.prefix(layout, ""), template.training(layout, "", "")
+    # Not of empty texts: where bos and eos are one id, those of a prompt and of a story must stand between.
+    prefix, (training, _) = template.prefix(layout, "a"), template.training(layout, "a", "a")
     return next(prefix[:n] for n in range(len(prefix) + 1) if training[: len(prefix) - n] == prefix[n:])
 
 
 def require_same(*, model: Dataset, tokenizer: Dataset) -> None:
-    """Raises UserError where the model was trained with another tokenizer, or in another form of its layout."""
+    """Raises UserError where the model was trained with another tokenizer, or in another form of its layout.
+
+    The tokenizers' files are compared, of which every model holds a copy: an adopted model is its own tokenizer.
+    """
     about = json.loads(model.file("model.json").read_bytes())
-    made = (about["layout"], about["tokenizer"], about["template"])
-    _require_same(f"{model.stage}/{model.name} was trained", *made, tokenizer, "use the one it was trained with")
+    made_with, given = (each.manifest["files"]["tokenizer.model"]["sha256"] for each in (model, tokenizer))
+    what, do = f"{model.stage}/{model.name} was trained", "use the one it was trained with"
+    _require_same(what, about["layout"], about["template"], made_with, given, tokenizer, do)
 
 
 def require_form(what: str, about: Mapping[str, Any]) -> None:
@@ -94,12 +100,12 @@ def require_form(what: str, about: Mapping[str, Any]) -> None:
         raise UserError(f"{what} was trained {_form(about['layout'], about['template'])}; train it again")
 
 
-def _require_same(what: str, layout: str, made_with: str, form: str, tokenizer: Dataset, do: str) -> None:
+def _require_same(what: str, layout: str, form: str, made_with: str, given: str, tokenizer: Dataset, do: str) -> None:
     """Names every field that differs, as it was and as it is given."""
     fields = []
-    if made_with != tokenizer.fingerprint:
-        given = f"{tokenizer.fingerprint[:12]}… (tokenizer/{tokenizer.name})"
-        fields.append(f"with the tokenizer {made_with[:12]}…, not with {given}")
+    if made_with != given:
+        named = f"{given[:12]}… ({tokenizer.stage}/{tokenizer.name})"
+        fields.append(f"with the tokenizer {made_with[:12]}…, not with {named}")
     if not same_form(layout, form):
         fields.append(_form(layout, form))
     if fields:

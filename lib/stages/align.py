@@ -84,9 +84,7 @@ def align(
         )
     )
     if config.method == "lora":
-        lora.save_adapter(policy, draft.path, **lora_settings(config))
-        draft.adopt("adapter.safetensors")
-        draft.adopt("adapter.json")
+        lora.publish_adapter(draft, policy, **lora_settings(config))
         lora.merge(policy)
     checkpoint.publish(draft, model=policy, pieces=tokenizer.file("tokenizer.model"), **about)
 

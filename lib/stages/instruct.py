@@ -13,7 +13,7 @@ from lib.model.shape import PROJECTIONS
 from lib.model.training import Training
 from lib.store import Dataset, Draft, Stage
 
-STAGE = Stage("instruct", 2)
+STAGE = Stage("instruct", 3)
 Projection = Literal[PROJECTIONS]
 
 
@@ -57,8 +57,6 @@ def instruct(draft: Draft, config: InstructConfig, *, base: Dataset, tokens: Dat
         draft.fact(trained_params=lora.add_lora(model, **settings))
     loop.train(draft=draft, model=model, training=config, batches=inputs.batches, held_out=inputs.held_out)
     if config.method == "lora":
-        lora.save_adapter(model, draft.path, **settings)
-        draft.adopt("adapter.safetensors")
-        draft.adopt("adapter.json")
+        lora.publish_adapter(draft, model, **settings)
         lora.merge(model)
     checkpoint.publish(draft, model=model, pieces=inputs.pieces, stage=draft.stage.name, **inputs.about)

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,12 @@ def write_catalogue() -> Path:
 def newest(stage: str, variant: str = "") -> Dataset | None:
     """The finished dataset of a stage that was made or used last."""
     return next((each for each in finished(stage) if not variant or each.manifest["variant"] == variant), None)
+
+
+def newest_of(stages: Sequence[str]) -> Dataset | None:
+    """The finished dataset of any of these stages that was made or used last."""
+    found = [each for each in map(newest, stages) if each]
+    return max(found, key=lambda each: (each.path / MANIFEST).stat().st_mtime_ns, default=None)
 
 
 def finished(stage: str) -> Iterator[Dataset]:

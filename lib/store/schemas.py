@@ -234,6 +234,8 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("evaluate", "samples"): SAMPLES,
     ("evaluate", "grades"): GRADES,
     ("evaluate", "metrics"): METRICS,
+    ("adopt", "pieces"): PIECES,
+    ("adopt", "scored"): SCORED,
 }
 
 

@@ -18,12 +18,13 @@ from lib.model.inputs import require_form
 from lib.model.network import load_model
 from lib.model.sampling import Sampler
 from lib.model.scoring import WIDE
-from lib.store import Dataset, newest, root
+from lib.store import Dataset, newest_of, root
 from lib.text.template import FEW_SHOT, Template, Turn
 from lib.text.tokenizer import Tokenizer
 from lib.web.memory import Given, as_request, given, memory_of
 
-MODELS = {"base": "pretrain", "instruct": "instruct", "aligned": "align"}  # what people call the stages' models
+# what people call the stages' models
+MODELS = {"base": ("pretrain", "adopt"), "instruct": ("instruct",), "aligned": ("align",)}
 REPLACEMENT = "\ufffd"  # what bytes decode to while their character is not whole yet
 ROOM = 8  # tokens that must be left for the story
 
@@ -176,7 +177,7 @@ def engine_of(name: str) -> Engine:
     """The newest model that people call `name`; UserError if it has not been trained here."""
     if name not in MODELS:
         raise UserError(f"found no model {name!r}, expected one of {', '.join(MODELS)}")
-    dataset = newest(MODELS[name])
+    dataset = newest_of(MODELS[name])
     if dataset is None:
         raise UserError(f"found no {name} model under {root()}; make it first: storymill run")
     return Engine.of(name, dataset)
@@ -184,7 +185,7 @@ def engine_of(name: str) -> Engine:
 
 def finished_engines() -> dict[str, Engine]:
     """Every model that has been trained here, the newest of its stage; UserError if there is none."""
-    engines = {name: engine_of(name) for name, stage in MODELS.items() if newest(stage)}
+    engines = {name: engine_of(name) for name, stages in MODELS.items() if newest_of(stages)}
     if not engines:
         raise UserError(f"found no trained model under {root()}; make one first: storymill run")
     return engines
