@@ -49,13 +49,27 @@ def open_inputs(
     if not shape.packed:  # no position that every row would leave empty
         row_length = min(row_length, len(lead) - 1 + max(int(each.length.max()) for each in (train, val)))
     packing["row_length"] = row_length
+    loss_on = loss_on or shape.loss_on
+    _require_room(tokens, train, len(lead), row_length, any_may_lack_it=loss_on == "all")
+    _require_room(tokens, val, len(lead), row_length, any_may_lack_it=True)
     return Inputs(
         pieces=pieces,
         vocab_size=template.tokenizer.vocab_size,
         about={"layout": layout, "template": digest_of(layout), "tokenizer": tokenizer.fingerprint},
-        batches=Batches(corpus=train, seed=training.seed, loss_on=loss_on or shape.loss_on, **packing),
+        batches=Batches(corpus=train, seed=training.seed, loss_on=loss_on, **packing),
         held_out=Batches(corpus=val, loss_on="evaluation", **packing),
     )
+
+
+def _require_room(tokens: Dataset, corpus: Corpus, lead: int, row_length: int, *, any_may_lack_it: bool) -> None:
+    """Raises UserError for prompts that fill a row: nothing behind them would be scored."""
+    full = corpus.prompt_length + lead > row_length
+    if full.all() or (full.any() and not any_may_lack_it):
+        raise UserError(
+            f"tokens/{tokens.name} has {full.sum()} of {len(full)} sequences whose prompt alone fills a row of "
+            f"{row_length} positions (the longest has {corpus.prompt_length.max()}), so that no answer is left to "
+            f"learn; drop them with --instructions.max_length {row_length + 1}, or pretrain with a larger max_length"
+        )
 
 
 def lead_of(template: Template, layout: str) -> list[int]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lib.store import files, schemas
 from lib.store.dataset import MANIFEST, CorruptDataset, Dataset, fingerprint_of, read_manifest, verify
@@ -27,6 +28,7 @@ CATALOGUE = "storymill.duckdb"
 RAW = ("generate", "ingest", "selfinstruct")  # the stages that bring stories in
 SQL_TYPES = {"string": "varchar", "int32": "integer", "int64": "bigint", "float": "float", "double": "double"}
 SQL_TYPES |= {"bool": "boolean", "list<item: string>": "varchar[]", "list<element: string>": "varchar[]"}
+SQL_TYPES |= {"map<string, double>": "map(varchar, double)"}
 log = logging.getLogger("storymill.store")
 
 
@@ -126,11 +128,17 @@ def _raw(stage: str) -> Iterator[str]:
 
 
 def _select(paths: list[Path], schema: pa.Schema) -> str:
-    if paths:
-        columns = ", ".join(f'"{name}"' for name in schema.names)  # "offset" is a keyword
-        return f"select {columns} from read_parquet([{', '.join(map(_quoted, paths))}])"
-    columns = (f'null::{SQL_TYPES[str(field.type)]} as "{field.name}"' for field in schema)
-    return f"select {', '.join(columns)} where false"
+    """The rows of these files; a column that was added to the schema after they were written is null."""
+    held = set(pq.read_schema(paths[0]).names) if paths else set()
+    columns = ", ".join(  # "offset" is a keyword
+        f'"{field.name}"' if field.name in held else f'null::{SQL_TYPES[str(field.type)]} as "{field.name}"'
+        for field in schema
+    )
+    return (
+        f"select {columns} from read_parquet([{', '.join(map(_quoted, paths))}])"
+        if paths
+        else (f"select {columns} where false")
+    )
 
 
 def _manifests(finished: list[tuple[Path, dict[str, Any]]], shown: set[Path]) -> str:
