@@ -24,7 +24,7 @@ from lib.store import newest_of
 from lib.text.pieces import packed
 from lib.text.template import Template
 from lib.text.tokenizer import Tokenizer
-from tests import tiny
+from tests import runs, tiny
 from tests.byte_level import END, byte_level_json
 
 DATA = Path(__file__).parents[2] / "shared/data"
@@ -153,6 +153,24 @@ def test_stories260k_has_the_bits_per_byte_that_llama2c_gives_it():
     """Paragraphs joined by one newline, ASCII alone, the first 512 tokens of a story; neither BOS nor EOS is scored."""
     made = adopted(PEERS / "stories260K.bin", tokenizer=str(PEERS / "tok512.bin"))
     assert measure(made, REAL).bits_per_byte == pytest.approx(0.9425, abs=0.005)
+
+
+@pytest.mark.chain
+def test_a_whole_chain_starts_from_an_adopted_model(prefect_home, tmp_path):
+    shape, weights, pieces = parts_of()
+    (tmp_path / "model.bin").write_bytes(llama2c.version0(weights, shape))
+    (tmp_path / "tokenizer.bin").write_bytes(llama2c.tokenizer_bin(pieces))
+    data, words = tmp_path / "chain", ["--adopt.path", str(tmp_path / "model.bin"), "--instruct.method", "lora"]
+    done = runs.storymill(*runs.SMOKE, *words, home=prefect_home, data=data)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (data / "adopt").exists() and not (data / "pretrain").exists() and not (data / "tokenizer").exists()
+    assert "bits per byte" in done.stdout
+    again = runs.storymill("plan", *runs.SMOKE[1:], *words, home=prefect_home, data=data)
+    assert again.stdout.count(" hit ") == 11 and " run " not in again.stdout.partition("why")[2], again.stdout
+    told = runs.storymill("export", str(tmp_path / "mine"), "--model", "instruct", home=prefect_home, data=data)
+    assert told.returncode == 0, told.stderr
+    assert (tmp_path / "mine/peft/adapter_config.json").exists()
+    assert (tmp_path / "mine/dataset/README.md").exists()
 
 
 # ---- Hugging Face

@@ -295,9 +295,9 @@ def test_llama_cpp_writes_the_same_greedy_text(tmp_path):
         asked = {"prompt": prefix, "n_predict": 20, "temperature": 0, "cache_prompt": False}
         told = server.handle_completions(asked)["choices"][0]["text"]
         assert len(done.ids) > 5 and told.strip(" ") == tokenizer.decode(done.ids).strip(" ")
-    text = "Once upon a time,  naïve 🐸"
-    usage = server.handle_completions({"prompt": text, "n_predict": 1, "cache_prompt": False})["usage"]
-    assert usage["prompt_tokens"] == len(template.completion_prefix(text))
+    for text in ("Once upon a time,  naïve 🐸", "\nOnce", "  two"):
+        usage = server.handle_completions({"prompt": text, "n_predict": 1, "cache_prompt": False})["usage"]
+        assert usage["prompt_tokens"] == len(template.completion_prefix(text))
 
 
 def test_llama_cpp_spells_a_byte_level_vocabulary_as_tokenizers_does(tmp_path):

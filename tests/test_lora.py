@@ -9,7 +9,9 @@ from torch import nn
 
 from lib.model.lora import LoraLinear, add_lora, merge, peft, save_adapter
 from lib.model.network import Llama, Shape
+from lib.model.optim import Optimizer
 from lib.model.shape import PROJECTIONS
+from lib.model.training import Training
 
 SHAPE = Shape(vocab_size=31, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=24, max_length=20)
 IDS = torch.arange(20)[None]
@@ -69,6 +71,17 @@ def test_dropout_drops_inputs_of_the_addition_while_training_only():
     moving = model.train()(IDS)
     assert not torch.allclose(still, moving)
     assert torch.equal(still, model.eval()(IDS))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_either_optimiser_moves_the_addition_and_nothing_else(optimizer):
+    model, added = with_lora()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    model(IDS).square().mean().backward()
+    training = Training(optimizer=optimizer, warmup=0, steps=3, weight_decay=0.0)
+    Optimizer(model=model, training=training).step(0, loss=1.0, last_good=None)
+    moved = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert moved and all(name.endswith(".lora_b") for name in moved)  # lora_a has no gradient while lora_b is zero
 
 
 def test_merging_leaves_plain_linears_and_the_same_logits():

@@ -99,7 +99,7 @@ def _theta(config: Mapping[str, Any]) -> float:
     return float(parameters.get("rope_theta", config.get("rope_theta", 10000.0)))
 
 
-def weights_of(folder: Path, tied: bool) -> "dict[str, Tensor]":
+def weights_of(folder: Path) -> "dict[str, Tensor]":
     """Every tensor under our name, float32 whatever it was stored in. UserError for one that our network has not."""
     from safetensors import SafetensorError, safe_open
 
@@ -108,8 +108,8 @@ def weights_of(folder: Path, tied: bool) -> "dict[str, Tensor]":
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 (no mapping)
-                    if name.endswith("rotary_emb.inv_freq") or (tied and name == "lm_head.weight"):
-                        continue  # older checkpoints store what is computed, or the same numbers twice
+                    if name.endswith("rotary_emb.inv_freq"):
+                        continue  # older checkpoints store what is computed
                     found[_ours(name)] = file.get_tensor(name).float()
         except SafetensorError as error:
             raise UserError(f"found a damaged {path} ({error}): fetch it again") from error

@@ -9,6 +9,7 @@ tokenizer.model is SentencePiece's, or a tokenizer.json with its bos and eos (li
 """
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def _read(config: AdoptConfig) -> "tuple[dict[str, Any], dict[str, Tensor], byte
     if folder:
         told = hub.config_of(folder)
         shape = hub.shape_of(told, config.max_length)
-        return shape, hub.weights_of(folder, shape["tied"]), hub.tokenizer_of(folder, told)
+        return shape, hub.weights_of(folder), hub.tokenizer_of(folder, told)
     model, pieces = _files(config)
     shape, arrays = llama2c_reading.network(model.read_bytes())
     shape["max_length"] = min(shape["max_length"], config.max_length)
@@ -99,7 +100,8 @@ def _fitted(shape: dict[str, Any], weights: "dict[str, Tensor]", num_pieces: int
 
 
 def _network(shape: dict[str, Any], weights: "dict[str, Tensor]") -> Any:
-    """Our network around these very tensors: nothing is initialised, nothing is held twice."""
+    """Our network around these very tensors: nothing is initialised, nothing is held twice. Where the output layer is
+    tied, what a checkpoint may hold of it is the embedding once more."""
     import torch
     from pydantic import ValidationError
 
@@ -157,5 +159,12 @@ def _files(config: AdoptConfig) -> list[Path]:
 
 
 def _digest(path: Path) -> str:
+    file = path.stat()
+    return _sha256(path, file.st_size, file.st_mtime_ns)
+
+
+@cache
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """Read once a process: a run asks for a model's name several times, and a model has gigabytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
