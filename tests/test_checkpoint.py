@@ -32,7 +32,7 @@ def test_the_newest_comes_back_and_two_are_kept(tmp_path):
     assert said == []
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "state.pt", "meta.json"])
+@pytest.mark.parametrize("name", ["weights-00000.safetensors", "state.pt", "meta.json"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, name):
     checkpoints, said = three(tmp_path)
     path = tmp_path / "step-00000003" / name

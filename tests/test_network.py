@@ -157,3 +157,26 @@ def test_rope_turns_channel_pairs_like_complex_numbers():
 
 def test_modules_are_plain_linears():
     assert {type(module) for module in tiny().layers.modules() if hasattr(module, "in_features")} == {nn.Linear}
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_dropout_drops_in_training_alone_and_no_dropout_draws_nothing(explicit):
+    def logits(dropout: float, train: bool) -> torch.Tensor:
+        torch.manual_seed(5)
+        model = Llama(TINY, dropout).train(train)
+        model.explicit_attention = explicit
+        torch.manual_seed(7)
+        return model(ids())
+
+    plain = logits(0.0, train=True)
+    assert torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(7).get_state())
+    assert torch.equal(logits(0.3, train=False), plain)
+    assert not torch.allclose(logits(0.3, train=True), plain, atol=1e-3)
+    assert torch.equal(logits(0.3, train=True), logits(0.3, train=True))
+
+
+def test_dropout_stands_where_llama2c_has_it():
+    # After the embedding, on attention's weights, on what attention adds and on what the feed-forward layer adds.
+    model = Llama(TINY, 0.3)
+    assert sum(isinstance(module, nn.Dropout) for module in model.modules()) == 1 + 3 * TINY.n_layers
+    assert not any(isinstance(module, nn.Dropout) for module in tiny().modules())

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from lib.errors import UserError
 from lib.web import chat
-from lib.web.engine import Asking, Engine, as_request, stop_at
+from lib.web.engine import Asking, Engine, stop_at
 from lib.web.guard import MAX_BODY
+from lib.web.memory import as_request
 from lib.web.server import PAGE, create_app
 from lib.web.turns import Busy, Turns
 from tests import tiny

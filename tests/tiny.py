@@ -99,7 +99,7 @@ def _weights(seed: int, tied: bool, layout: str) -> dict[str, bytes]:
     import torch
 
     from lib.model.network import Llama, Shape, save_model
-    from lib.text.template import Template
+    from lib.text.template import digest_of
     from lib.text.tokenizer import Tokenizer
 
     loaded = Tokenizer(_pieces())
@@ -109,7 +109,7 @@ def _weights(seed: int, tied: bool, layout: str) -> dict[str, bytes]:
         for weight in network.parameters():
             weight.mul_(8 if weight.dim() == 2 else 1).add_(0.1 * torch.randn_like(weight) if weight.dim() == 1 else 0)
     with tempfile.TemporaryDirectory() as folder:
-        save_model(network, Path(folder), layout=layout, template=Template(loaded).digest, tokenizer="", stage="tiny")
+        save_model(network, Path(folder), layout=layout, template=digest_of(layout), tokenizer="", stage="tiny")
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
     return files | {"tokenizer.model": loaded.model}
 

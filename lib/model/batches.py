@@ -7,15 +7,21 @@ There is no loader state. Epoch e visits every story once, in an order drawn fro
 another across epochs, and step s takes rows s·B … s·B+B-1. Which stories a step saw is recomputed by `stories_of`.
 
 A story of n tokens fills n-1 positions (its last token is only a target), and those of `lead`, which goes before it.
-Stories longer than a row are cut to it and counted. Packing is best-fit decreasing within windows of the epoch's order
-(windows keep memory and sorting flat as data grow); then the rows of the epoch are shuffled.
+Rows are packed (lib/model/packing.py) within windows of the epoch's order, which keep memory and sorting flat as data
+grow; then the rows of the epoch are shuffled. Where stories stand alone and all of them is scored, some are
+broken into pieces so that less than 2 % of positions are empty, and every token is seen once an epoch. Where a story
+answers a request, and where it is measured, it stays whole; one longer than a row is cut to it and counted.
 
 Letters of shapes: B rows, T positions.
 """
 
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -26,11 +32,13 @@ from torch import Tensor
 
 from lib.errors import UserError
 from lib.model.network import IGNORE
+from lib.model.packing import pack
 from lib.store import Dataset
 
 WINDOW = 4096  # stories; 1,024 fills rows 0.5 % less, all at once 0.1 % more (9,446 real stories, T = 384)
 PAD_DOCUMENT = -1
-BOS = 1
+BOS = 1  # of a SentencePiece model as we train it; a public tokenizer may have another
+AHEAD = 2  # batches that each worker holds ready
 LossOn = Literal["all", "story", "evaluation"]
 
 
@@ -44,6 +52,15 @@ class Batch:
     @property
     def num_targets(self) -> int:
         return int((self.targets_BT != IGNORE).sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        """On a GPU the copy runs beside what is computed, if the batch is `pinned`."""
+        columns = (each.to(device, non_blocking=True) for each in (self.ids_BT, self.document_BT, self.targets_BT))
+        return Batch(*columns, self.text_bytes)
+
+    def pinned(self) -> "Batch":
+        columns = (each.pin_memory() for each in (self.ids_BT, self.document_BT, self.targets_BT))
+        return Batch(*columns, self.text_bytes)
 
 
 class Corpus:
@@ -77,9 +94,9 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Plan:
-    """Row r holds the stories order[bounds[r] : bounds[r + 1]]."""
+    """Row r holds the pieces bounds[r] … bounds[r + 1] - 1."""
 
-    order: np.ndarray
+    pieces: np.ndarray  # (pieces, 3): story, start, size
     bounds: np.ndarray
 
     @property
@@ -87,7 +104,7 @@ class Plan:
         return len(self.bounds) - 1
 
     def row(self, number: int) -> np.ndarray:
-        return self.order[self.bounds[number] : self.bounds[number + 1]]
+        return self.pieces[self.bounds[number] : self.bounds[number + 1]]
 
 
 class Batches:
@@ -102,51 +119,61 @@ class Batches:
         seed: int = 0,
         loss_on: LossOn = "all",
         lead: Sequence[int] = (),
+        bos_id: int = BOS,
+        packed: bool = True,
     ) -> None:
+        self.bos_id, self.packed = bos_id, packed
         self.corpus, self.row_length, self.batch_size, self.seed = corpus, row_length, batch_size, seed
         self.loss_on, self.lead = loss_on, list(lead)
         wanted = corpus.length + len(self.lead) - 1
-        self.sizes = np.minimum(wanted, row_length)  # positions each story fills
-        self.num_cut = int((wanted > row_length).sum())
+        self.whole = not packed or loss_on != "all" or bool(corpus.prompt_length.any())
+        self.sizes = np.minimum(wanted, row_length) if self.whole else wanted  # positions each story fills
+        self.num_cut = int((wanted > self.sizes).sum())
+        self._planning = threading.Lock()
         self._rows_before = [0]  # of epoch e, counted over all epochs before it
         self.plan = lru_cache(maxsize=2)(self._plan)  # two: a batch may reach across an epoch's end
 
     def _plan(self, epoch: int) -> Plan:
-        """Who shares a row in this epoch. 10,000 stories take about 20 ms, each further one 2 µs."""
+        """Who shares a row in this epoch. 10,000 stories take about 40 ms, each further one 4 µs."""
         random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
         order = random.permutation(len(self.corpus))
-        rows = [
-            row
-            for start in range(0, len(order), WINDOW)
-            for row in best_fit(order[start : start + WINDOW], sizes=self.sizes, capacity=self.row_length)
-        ]
-        rows = [rows[r] for r in random.permutation(len(rows))]
-        bounds = np.cumsum([0] + [len(row) for row in rows])
-        return Plan(order=np.array([story for row in rows for story in row]), bounds=bounds)
+        settings = {"sizes": self.sizes, "capacity": self.row_length, "whole": self.whole}
+        pieces, lengths = [], []
+        for start in range(0, len(order), WINDOW):
+            window = order[start : start + WINDOW]
+            rows = pack(window, **settings) if self.packed else [[(story, 0, self.sizes[story])] for story in window]
+            pieces.append(np.array([piece for row in rows for piece in row], np.int64))
+            lengths.append(np.array([len(row) for row in rows]))
+        return _shuffled(np.concatenate(pieces), np.concatenate(lengths), random.permutation(sum(map(len, lengths))))
 
     @property
     def fill(self) -> float:
         """Share of positions that hold a story's token, in the first epoch."""
         return float(self.sizes.sum() / (self.plan(0).num_rows * self.row_length))
 
-    def stories_of(self, step: int) -> list[np.ndarray]:
-        """The stories in each row of this step, as positions in the corpus."""
+    def pieces_of(self, step: int) -> list[np.ndarray]:
+        """(story, start, size) of each document in each row of this step; stories as positions in the corpus."""
         return [self._row(row) for row in range(step * self.batch_size, (step + 1) * self.batch_size)]
+
+    def stories_of(self, step: int) -> list[np.ndarray]:
+        """The stories in each row of this step, each once, as positions in the corpus."""
+        return [np.array(list(dict.fromkeys(row[:, 0].tolist())), np.int64) for row in self.pieces_of(step)]
 
     def _row(self, row: int) -> np.ndarray:
         """Row `row`, counted from the start of the run."""
-        while self._rows_before[-1] <= row:
-            self._rows_before.append(self._rows_before[-1] + self.plan(len(self._rows_before) - 1).num_rows)
+        with self._planning:  # threads that prepare batches ahead come here at once
+            while self._rows_before[-1] <= row:
+                self._rows_before.append(self._rows_before[-1] + self.plan(len(self._rows_before) - 1).num_rows)
         epoch = int(np.searchsorted(self._rows_before, row, side="right")) - 1
         return self.plan(epoch).row(row - self._rows_before[epoch])
 
     def batch(self, step: int) -> Batch:
-        return self._filled(self.stories_of(step))
+        return self._filled(self.pieces_of(step))
 
     def in_order(self) -> list[Batch]:
         """The first epoch once, in batches of one shape; the last one ends in empty rows. For evaluation."""
         rows = [self.plan(0).row(row) for row in range(self.plan(0).num_rows)]
-        rows += [np.empty(0, np.int64)] * (-len(rows) % self.batch_size)
+        rows += [np.empty((0, 3), np.int64)] * (-len(rows) % self.batch_size)
         return [self._filled(rows[start : start + self.batch_size]) for start in range(0, len(rows), self.batch_size)]
 
     def _filled(self, rows: list[np.ndarray]) -> Batch:
@@ -156,13 +183,12 @@ class Batches:
         text_bytes = 0.0
         for b, row in enumerate(rows):
             place = 0
-            for document, story in enumerate(row):
-                size = self.sizes[story]
-                here = slice(place, place + size)
+            for document, (story, start, size) in enumerate(row.tolist()):
+                here, piece = slice(place, place + size), slice(start, start + size)
                 ids = np.concatenate([self.lead, self.corpus.ids(story)]).astype(np.int64)
                 targets = self._targets(story, ids)
-                ids_BT[b, here], document_BT[b, here], targets_BT[b, here] = ids[:size], document, targets[:size]
-                share = (targets[:size] != IGNORE).sum() / max((targets != IGNORE).sum(), 1)
+                ids_BT[b, here], document_BT[b, here], targets_BT[b, here] = ids[piece], document, targets[piece]
+                share = (targets[piece] != IGNORE).sum() / max((targets != IGNORE).sum(), 1)
                 text_bytes += float(self.corpus.text_bytes[story] * share)
                 place += size
         return Batch(*map(torch.from_numpy, (ids_BT, document_BT, targets_BT)), text_bytes)
@@ -179,32 +205,32 @@ class Batches:
             prompt = int(self.corpus.prompt_length[story]) + len(self.lead)
             targets[: max(prompt - 1, 0)] = IGNORE
         if self.loss_on == "evaluation":
-            targets[targets == BOS] = IGNORE
+            targets[targets == self.bos_id] = IGNORE
         return targets
 
 
-def best_fit(stories: np.ndarray, *, sizes: np.ndarray, capacity: int) -> list[list[int]]:
-    """Rows of stories: the longest first, each into the fullest row that still has room (ties: the older story first).
+def _shuffled(pieces: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> Plan:
+    """The rows, of `lengths` pieces each, in another order."""
+    starts, lengths = (np.cumsum(lengths) - lengths)[order], lengths[order]
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    return Plan(pieces=pieces[np.arange(bounds[-1]) + np.repeat(starts - bounds[:-1], lengths)], bounds=bounds)
 
-    Which amounts of room are on offer is one big integer, bit c for a row with c positions left; the tightest fit is
-    its lowest set bit at or above the story's size. So a story costs about 1 µs, however many rows are open.
+
+def ahead(make: Callable[[int], Batch], steps: Iterable[int], workers: int) -> Iterator[Batch]:
+    """`make(step)` for each step, in order, prepared by `workers` threads while earlier ones are used; 0: when needed.
+
+    A batch is a pure function of its step, so any number of workers gives the same ones. What `make` raises is raised
+    here, at its step.
     """
-    by_size = stories[np.argsort(-sizes[stories], kind="stable")]
-    rows: list[list[int]] = []
-    offers: list[list[int]] = [[] for _ in range(capacity + 1)]  # room left -> rows that have it
-    mask = 0
-    for story, size in zip(by_size.tolist(), sizes[by_size].tolist(), strict=True):
-        fitting = mask >> size
-        if fitting:
-            room = size + (fitting & -fitting).bit_length() - 1
-            row = offers[room].pop()
-            if not offers[room]:
-                mask ^= 1 << room
-            rows[row].append(story)
-        else:
-            room, row = capacity, len(rows)
-            rows.append([story])
-        if left := room - size:
-            offers[left].append(row)
-            mask |= 1 << left
-    return rows
+    if not workers:
+        yield from map(make, steps)
+        return
+    pool, ready, steps = ThreadPoolExecutor(workers, "batches"), deque[Future[Batch]](), iter(steps)
+    try:
+        ready.extend(pool.submit(make, step) for step in islice(steps, AHEAD * workers))
+        while ready:
+            batch = ready.popleft().result()
+            ready.extend(pool.submit(make, step) for step in islice(steps, 1))
+            yield batch
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,9 +1,13 @@
 """Checkpoints: everything a run needs to go on, bit for bit, or nothing.
 
-    _resume/step-00000200/weights.safetensors   trained and frozen weights
-                          state.pt              optimisers and random generators; loaded with weights_only=True
-                          meta.json             sha256 of all, written last by rename: it marks the checkpoint whole
-    _resume/log.jsonl                           every step so far; a checkpoint hashes the bytes that were there then
+    _resume/step-00000200/weights-00000.safetensors   weights, trained and frozen, and the optimisers' memories
+                          state.pt      the rest, as random generators; loaded with weights_only=True
+                          meta.json     sha256 of all, written last by rename: it marks the checkpoint whole
+    _resume/log.jsonl     every step so far; a checkpoint hashes the bytes that were there then
+
+Where weights are sharded, each rank writes its rows into a file of its own, and a tensor is the rows of all files one
+after the other: any number of processes reads what any number wrote. Every rank looks through all hashes, so all of
+them go back to the same checkpoint.
 
 A checkpoint that is not what its meta.json says is named, deleted, and the one before it is used. Two are kept.
 """
@@ -13,19 +17,42 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lib.model import parallel
 from lib.store import Draft, files
 
-WEIGHTS, STATE, META, LOG = "weights.safetensors", "state.pt", "meta.json", "log.jsonl"
+STATE, META, LOG = "state.pt", "meta.json", "log.jsonl"
 KEEP = 2  # the second is there for the day the first is damaged
+
+
+class Shards(Mapping[str, Tensor]):
+    """The tensors of a checkpoint by name, each read when it is asked for: only one is in memory whole."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.files = [safe_open(path, framework="pt") for path in paths]
+        self.holders: dict[str, list[Any]] = {}
+        for file in self.files:
+            for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                self.holders.setdefault(name, []).append(file)
+
+    def __getitem__(self, name: str) -> Tensor:
+        rows = [file.get_tensor(name) for file in self.holders[name]]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.holders)
+
+    def __len__(self) -> int:
+        return len(self.holders)
 
 
 @dataclass(frozen=True)
@@ -41,29 +68,49 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run. `say` is told what a person should know."""
 
-    def __init__(self, folder: Path, *, say: Callable[[str], None]) -> None:
-        self.folder, self.say = folder, say
+    def __init__(self, folder: Path, *, say: Callable[[str], None], ranks: parallel.Ranks = parallel.ALONE) -> None:
+        self.folder, self.say, self.ranks = folder, say, ranks
 
     def save(self, *, step: int, weights: Mapping[str, Tensor], state: Mapping[str, Any], log: "Log") -> None:
-        """Write one whole checkpoint; only then let the oldest go."""
+        """Write one whole checkpoint; only then let the oldest go. Every rank of a run calls this."""
         folder = self.folder / f"step-{step:08d}"
-        _remove(folder)
-        folder.mkdir(parents=True)
-        save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
-        memory = io.BytesIO()  # torch.save to a full disk fails with an internal error of its own
-        torch.save(dict(state), memory)
-        files.write_whole(folder / STATE, memory.getbuffer())
-        files.fsync(folder / WEIGHTS)
-        hashes = {name: files.sha256_of(folder / name) for name in (WEIGHTS, STATE)}
-        log_bytes = log.flush()
-        hashes[LOG] = hashlib.sha256(log.path.read_bytes()).hexdigest()
-        files.write_json(folder / META, {"step": step, "log_bytes": log_bytes, "files": hashes})
-        files.fsync(self.folder)
-        for old in self._folders()[KEEP:]:
-            _remove(old)
+        if self.ranks.leads:
+            _remove(folder)
+            folder.mkdir(parents=True)
+        self.ranks.wait()
+        hashes: dict[str, str] = {}
+        for written in self.ranks.gather(self._write_weights(folder, weights)):
+            hashes |= written
+        if self.ranks.leads:
+            memory = io.BytesIO()  # torch.save to a full disk fails with an internal error of its own
+            torch.save(dict(state), memory)
+            files.write_whole(folder / STATE, memory.getbuffer())
+            hashes[STATE] = files.sha256_of(folder / STATE)
+            log_bytes = log.flush()
+            hashes[LOG] = hashlib.sha256(log.path.read_bytes()).hexdigest()
+            files.write_json(folder / META, {"step": step, "log_bytes": log_bytes, "files": hashes})
+            files.fsync(self.folder)
+            for old in self._folders()[KEEP:]:
+                _remove(old)
+        self.ranks.wait()
+
+    def _write_weights(self, folder: Path, weights: Mapping[str, Tensor]) -> dict[str, str]:
+        """This rank's rows of what is shared, and, from rank 0, what everyone has. The file's sha256 by its name."""
+        mine = {name: each for name, each in weights.items() if self.ranks.leads or parallel.is_share(each)}
+        if not mine:
+            return {}
+        path = folder / f"weights-{self.ranks.rank:05d}.safetensors"
+        save_file({name: parallel.local(each.detach()).cpu().contiguous() for name, each in mine.items()}, path)
+        files.fsync(path)
+        return {path.name: files.sha256_of(path)}
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint. What a kill left unfinished is deleted, what is damaged is named and deleted."""
+        found = self._newest() if self.ranks.leads else None
+        self.ranks.wait()  # the others look when rank 0 has tidied up
+        return found if self.ranks.leads else self._newest()
+
+    def _newest(self) -> Checkpoint | None:
         for folder in self._folders():
             if not (folder / META).exists():
                 _remove(folder)
@@ -82,12 +129,12 @@ class Checkpoints:
 def _load(folder: Path) -> Checkpoint:
     meta = json.loads((folder / META).read_bytes())
     log = (folder.parent / LOG).read_bytes()[: meta["log_bytes"]]
-    found_hashes = {name: files.sha256_of(folder / name) for name in (WEIGHTS, STATE)}
+    found_hashes = {name: files.sha256_of(folder / name) for name in meta["files"] if name != LOG}
     found_hashes[LOG] = hashlib.sha256(log).hexdigest()
-    for name, found in found_hashes.items():
-        if found != (expected := meta["files"][name]):
+    for name, expected in meta["files"].items():
+        if (found := found_hashes[name]) != expected:
             raise ValueError(f"{name} has sha256 {found[:12]}…, expected {expected[:12]}…")
-    weights = load_file(folder / WEIGHTS)
+    weights = Shards([folder / name for name in sorted(meta["files"]) if name.startswith("weights-")])
     state = torch.load(folder / STATE, weights_only=True)
     return Checkpoint(step=meta["step"], log_bytes=meta["log_bytes"], weights=weights, state=state)
 
@@ -104,20 +151,29 @@ class Log:
     Rows behind the last checkpoint need no disk: a run that is killed makes them again.
     """
 
-    def __init__(self, path: Path, *, keep_bytes: int = 0) -> None:
-        """Go on after the first `keep_bytes`; what comes behind them in the file is cut off."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        os.truncate(path, keep_bytes)
-        self.path = path
+    def __init__(self, path: Path, *, keep_bytes: int = 0, write: bool = True) -> None:
+        """Go on after the first `keep_bytes`; what comes behind them in the file is cut off.
+
+        Without `write` the rows are in memory alone: another rank has the file.
+        """
+        self.path, self.write = path, write
         self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.listener: Callable[[str, dict[str, Any]], None] | None = None
         self._new: list[bytes] = []
-        for table, row in map(json.loads, path.read_bytes().splitlines()):
+        if write:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.truncate(path, keep_bytes)
+        kept = path.read_bytes()[:keep_bytes] if keep_bytes else b""
+        for table, row in map(json.loads, kept.splitlines()):
             self.rows.setdefault(table, []).append(row)
 
     def add(self, table: str, **row: Any) -> None:
         self.rows.setdefault(table, []).append(row)
-        self._new.append(json.dumps([table, row]).encode() + b"\n")
+        if self.write:
+            self._new.append(json.dumps([table, row]).encode() + b"\n")
+        if self.listener:
+            self.listener(table, row)
 
     def flush(self) -> int:
         """Bring every row to the disk; the file's length in bytes."""
@@ -151,9 +207,8 @@ def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
     if extra := set(weights) - set(parameters):
         raise ValueError(f"the checkpoint has weights that the model has not: {sorted(extra)}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+    for name, parameter in parameters.items():
+        parallel.fill(parameter, weights[name])
 
 
 def publish(draft: Draft, *, model: nn.Module, pieces: Path, **about: Any) -> None:

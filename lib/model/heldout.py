@@ -24,26 +24,32 @@ def val_stories(tokens: Dataset, template: Template, most: int, row_length: int)
     """The first `most` val stories by story_id, each behind its instruction, of which nothing is scored."""
     corpus = Corpus(tokens=tokens, split="val", most=most)
     lead = lead_of(template, tokens.manifest["config"]["layout"])
-    return Batches(corpus=corpus, row_length=row_length, batch_size=ROWS, loss_on="evaluation", lead=lead)
+    packing = {"row_length": row_length, "batch_size": ROWS, "bos_id": template.tokenizer.bos_id, "lead": lead}
+    return Batches(corpus=corpus, loss_on="evaluation", **packing)
+
+
+def val_loss(model: Llama, batches: Iterable[Batch]) -> dict[str, float]:
+    """nats_per_token, bits_per_byte, tokens and bytes: a row of `evals` but for step and split."""
+    return loss_row(*sums(model, batches))
 
 
 @torch.no_grad()
-def val_loss(model: Llama, batches: Iterable[Batch]) -> dict[str, float]:
-    """nats_per_token, bits_per_byte, tokens and bytes: a row of `evals` but for step and split."""
+def sums(model: Llama, batches: Iterable[Batch]) -> tuple[float, int, float]:
+    """Nats, tokens and bytes of what is scored."""
     nats, tokens, text_bytes, device = 0.0, 0, 0.0, model.norm.weight.device
     for batch in batches:
-        ids_BT, document_BT, targets_BT = (x.to(device) for x in (batch.ids_BT, batch.document_BT, batch.targets_BT))
-        logits_BTV = model(ids_BT, document_BT)
-        nats += float(nats_per_target(logits_BTV=logits_BTV, targets_BT=targets_BT).double().sum())
+        on_device = batch.to(device)
+        logits_BTV = model(on_device.ids_BT, on_device.document_BT)
+        nats += float(nats_per_target(logits_BTV=logits_BTV, targets_BT=on_device.targets_BT).double().sum())
         tokens, text_bytes = tokens + batch.num_targets, text_bytes + batch.text_bytes
-    return loss_row(nats, tokens, text_bytes)
+    return nats, tokens, text_bytes
 
 
-def loss_row(nats: float, tokens: int, text_bytes: float) -> dict[str, float]:
+def loss_row(nats: float, tokens: float, text_bytes: float) -> dict[str, float]:
     return {
         "nats_per_token": nats / tokens,
         "bits_per_byte": nats / math.log(2) / text_bytes,
-        "tokens": tokens,
+        "tokens": int(tokens),
         "bytes": round(text_bytes),
     }
 

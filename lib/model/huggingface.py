@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
+from lib.text.pieces import SentencePieces, opened, unpacked
+
 SPACE = "\u2581"
 RENAMED = {
     "attention.wq": "self_attn.q_proj",
@@ -43,8 +45,8 @@ def renamed(name: str) -> str:
     return f"{OUTSIDE[parts[0]]}.weight"
 
 
-def config(shape: Mapping) -> dict[str, Any]:
-    """config.json: what transformers 4 and 5 need to build the same network."""
+def config(shape: Mapping, ends: Mapping[str, int]) -> dict[str, Any]:
+    """config.json: what transformers 4 and 5 need to build the same network. `ends`: bos_token_id and eos_token_id."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -63,24 +65,35 @@ def config(shape: Mapping) -> dict[str, Any]:
         "tie_word_embeddings": shape["tied"],
         "attention_bias": False,
         "mlp_bias": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        **ends,
         "torch_dtype": "float32",
         "dtype": "float32",
     }
 
 
-def generation_config(shape: Mapping) -> dict[str, Any]:
+def generation_config(shape: Mapping, ends: Mapping[str, int]) -> dict[str, Any]:
     """Greedy and up to the length of a row, unless the caller asks otherwise. A story ends at EOS."""
-    return {"bos_token_id": 1, "eos_token_id": 2, "do_sample": False, "max_length": shape["max_length"]}
+    return {**ends, "do_sample": False, "max_length": shape["max_length"]}
+
+
+def why_not(model: bytes) -> str | None:
+    """Why `tokenizers` would spell text otherwise than this vocabulary; None where it spells alike."""
+    pieces = opened(model)
+    if isinstance(pieces, SentencePieces) and not pieces.by_chunks:
+        return "no tokenizer.json spells exactly as this SentencePiece vocabulary does; tokenizer.model is there"
+    return None
 
 
 def tokenizer(model: bytes) -> dict[str, Any]:
-    """tokenizer.json from SentencePiece BPE pieces; exact for identity normalisation, byte fallback and dummy prefix.
+    """tokenizer.json: the model's own, with BOS before every text; or made of SentencePiece's pairs.
 
-    A piece may have come from several pairs: each is a merge, best piece first, as SentencePiece picks by score.
-    Strings such as `</s>` inside text become special ids here but not in SentencePiece: tokenizers parses them first.
+    The latter is exact for identity normalisation, byte fallback and dummy prefix (`why_not`). A piece may have come
+    from several pairs: each is a merge, best piece first, as SentencePiece picks by score. Strings such as `</s>`
+    inside text become special ids here but not in SentencePiece: tokenizers parses them first.
     """
+    if held := unpacked(model):
+        bos_id = opened(model).bos_id
+        return held | {"post_processor": _begin(opened(model).table()["piece"][bos_id].as_py(), bos_id)}
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
     size = pieces.get_piece_size()
     vocab = {pieces.id_to_piece(i): i for i in range(size)}
@@ -130,19 +143,23 @@ def tokenizer(model: bytes) -> dict[str, Any]:
     }
 
 
-def tokenizer_config(shape: Mapping, chat_template: str | None) -> dict[str, Any]:
+def tokenizer_config(shape: Mapping, chat_template: str | None, special: Mapping[str, str]) -> dict[str, Any]:
     """tokenizer_config.json; the chat template, if the model has one, carries the instruction layout."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": shape["max_length"],
         "clean_up_tokenization_spaces": False,
         **({"chat_template": chat_template} if chat_template else {}),
-        **special_tokens(),
+        **special,
     }
 
 
-def special_tokens() -> dict[str, str]:
-    return {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+def special_tokens(model: bytes) -> dict[str, str]:
+    """bos_token, eos_token and, where there is one, unk_token."""
+    pieces = opened(model)
+    names = pieces.table()["piece"]
+    ids = {"bos_token": pieces.bos_id, "eos_token": pieces.eos_id, "unk_token": pieces.unk_id}
+    return {which: names[piece_id].as_py() for which, piece_id in ids.items() if piece_id is not None}
 
 
 def _added(token_id: int, piece: str) -> dict[str, Any]:

@@ -15,18 +15,19 @@ what is written down about the finished model can be measured again on any machi
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
 
 import pyarrow as pa
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lib.errors import UserError
-from lib.model import compute, heldout, seen
-from lib.model.batches import Batch, Batches
-from lib.model.checkpoint import LOG, Checkpoints, Log, random_state, set_random_state, set_weights
+from lib.model import compute, faults, gauge, heldout, parallel, seen
+from lib.model.batches import Batch, Batches, ahead
+from lib.model.board import Board
+from lib.model.checkpoint import LOG, Checkpoint, Checkpoints, Log, random_state, set_random_state, set_weights
 from lib.model.network import Llama
 from lib.model.optim import Optimizer
 from lib.model.training import Training
@@ -38,76 +39,167 @@ class Run:
     """What the functions below share."""
 
     draft: Draft
-    model: Llama
+    whole: Llama  # what the stage gets back
+    model: Llama  # what is trained: the same, or this rank's share of it
     training: Training
     batches: Batches
     held_out: Batches
+    ranks: parallel.Ranks
     machine: compute.Compute
+    spread: parallel.Spread
     optimizer: Optimizer
     checkpoints: Checkpoints
     log: Log
+    gauge: gauge.Gauge
+    pieces: int  # that a rank computes its rows of a step in
     first_step: int = 0
     last_good: int | None = None
-    seconds: list[float] = field(default_factory=list)  # of this process's steps
 
     @cached_property
     def held_out_batches(self) -> list[Batch]:
-        return self.held_out.in_order()
+        return [self.ranks.mine(batch) for batch in self.held_out.in_order()]
+
+    @cached_property
+    def names(self) -> dict[Tensor, str]:
+        return {weight: name for name, weight in self.model.named_parameters()}
+
+    @cached_property
+    def dropouts(self) -> list[nn.Dropout]:
+        return [module for module in self.model.modules() if isinstance(module, nn.Dropout) and module.p > 0]
 
 
 def train(*, draft: Draft, model: Llama, training: Training, batches: Batches, held_out: Batches) -> None:
-    """Train `model` in place and put the run's tables and facts into the draft. Raises Diverged."""
+    """Train `model` in place and put the run's tables and facts into the draft. Raises Diverged.
+
+    In ranks other than 0 it ends with parallel.Trained.
+    """
     run = set_up(draft=draft, model=model, training=training, batches=batches, held_out=held_out)
-    for step in range(run.first_step, training.steps):
-        take_step(run, step)
-        if is_due(step, every=training.eval_every, steps=training.steps):
-            evaluate(run, step)
-        if is_due(step, every=training.checkpoint_every, steps=training.steps):
-            save(run, step)
-        show(run, step)
+    with closing(Board(draft, run.log)) if run.ranks.leads else nullcontext() as board:
+        go(run)
+        parallel.leave(run.ranks)
+        board.publish()
     write_tables(run)
     write_facts(run)
 
 
+def go(run: Run) -> None:
+    """Every step that is left."""
+    training, steps = run.training, range(run.first_step, run.training.steps)
+    with closing(ahead(run.batches.batch, steps, training.loader_workers)) as batches:
+        for step, batch in zip(steps, batches, strict=True):
+            take_step(run, step, batch)
+            if is_due(step, every=training.eval_every, steps=training.steps):
+                evaluate(run, step)
+            if is_due(step, every=training.checkpoint_every, steps=training.steps):
+                save(run, step)
+            show(run, step)
+
+
 def set_up(*, draft: Draft, model: Llama, training: Training, batches: Batches, held_out: Batches) -> Run:
     """The run at its last checkpoint, or at its start."""
+    ranks = parallel.join(training)
     if training.batch_size % training.accumulate:
         raise UserError(f"accumulate {training.accumulate} does not divide batch_size {training.batch_size}")
-    machine = compute.prepare(model=model, training=training, row_length=batches.row_length)
-    optimizer = Optimizer(model=model, training=training)
-    checkpoints = Checkpoints(draft.path / "_resume", say=draft.progress)
+    trained = parallel.twin(model, ranks).train()
+    machine = prepare(trained, training, batches.row_length, sharded=ranks.sharded)
+    spread = parallel.Spread(trained, machine.nats, ranks, machine.dtype)
+    checkpoints = Checkpoints(draft.path / "_resume", say=draft.progress, ranks=ranks)
     found = checkpoints.newest()
-    log = Log(checkpoints.folder / LOG, keep_bytes=found.log_bytes if found else 0)
-    run = Run(draft, model.train(), training, batches, held_out, machine, optimizer, checkpoints, log)
+    log = Log(checkpoints.folder / LOG, keep_bytes=found.log_bytes if found else 0, write=ranks.leads)
+    run = Run(
+        draft=draft,
+        whole=model,
+        model=trained,
+        training=training,
+        batches=batches,
+        held_out=held_out,
+        ranks=ranks,
+        machine=machine,
+        spread=spread,
+        optimizer=Optimizer(model=trained, training=training),
+        checkpoints=checkpoints,
+        log=log,
+        gauge=gauge.Gauge(machine, trained, row_length=batches.row_length, ranks=ranks.size),
+        pieces=training.accumulate,
+    )
     if found:
-        set_weights(model, found.weights)
-        optimizer.load_state_dict(found.state["optimizer"])
-        set_random_state(found.state["random"])
-        run.first_step = run.last_good = found.step
-        draft.progress(f"going on from the checkpoint at step {found.step}", found.step, training.steps)
+        go_on(run, found)
     else:
         fill = f"rows {batches.fill:.0%} full" + (f", {batches.num_cut:,} stories cut" if batches.num_cut else "")
-        draft.progress(f"{model.shape.num_params:,} parameters on {machine}; {fill}", 0, training.steps)
+        where = f"{machine}" + (f", {ranks.size} processes, {training.sharding}" if ranks.size > 1 else "")
+        draft.progress(f"{model.shape.num_params:,} parameters on {where}; {fill}", 0, training.steps)
     return run
 
 
-def take_step(run: Run, step: int) -> None:
+def prepare(model: Llama, training: Training, row_length: int, *, sharded: bool) -> compute.Compute:
+    """As compute.prepare; where weights are sharded, blocks are compiled one by one, between their gatherings."""
+    machine = compute.prepare(model=model, training=training, row_length=row_length)
+    if not (sharded and machine.compiled):
+        return machine
+    explicit, eager = model.explicit_attention, training.model_copy(update={"compile": "off"})
+    machine = compute.prepare(model=model, training=eager, row_length=row_length)
+    model.explicit_attention = explicit
+    for block in model.layers:
+        block.forward = torch.compile(block.forward, dynamic=False)  # not the block: its hooks do the gathering
+    return machine
+
+
+def go_on(run: Run, found: Checkpoint) -> None:
+    """Behind the last checkpoint, whatever number of processes wrote it."""
+    set_weights(run.model, {name: found.weights[name] for name in run.names.values()})
+    parallel.set_optimizer_tensors(run.optimizer.parts, run.names, found.weights)
+    set_random_state(found.state["random"])
+    run.pieces = found.state["pieces"]
+    run.first_step = run.last_good = found.step
+    run.draft.progress(f"going on from the checkpoint at step {found.step}", found.step, run.training.steps)
+
+
+def take_step(run: Run, step: int, batch: Batch) -> None:
     """One optimiser step on the step's own batch; a row in train_steps and one in speed."""
     started = time.perf_counter()
-    batch = run.batches.batch(step)
-    num_targets = batch.num_targets
-    run.optimizer.zero_grad()
-    nats = 0.0
-    for piece in pieces(batch, run.training.accumulate):
-        piece_nats = nats_of(run, piece)
-        (piece_nats / num_targets).backward()
-        nats += piece_nats.item()
-    loss = nats / num_targets
-    lr, grad_norm = run.optimizer.step(step, loss=loss, last_good=run.last_good)
+    if run.ranks.size > 1:  # each rank drops other inputs, and the same ones again when the run is resumed
+        torch.manual_seed((run.training.seed * run.training.steps + step) * run.ranks.size + run.ranks.rank)
+    rows = run.log.rows.get("train_steps", [])
+    (nats,) = run.ranks.sum(gradients(run, run.ranks.mine(batch), batch.num_targets))
+    loss = nats / batch.num_targets
+    limits = faults.limits(rows, run.training.spike)
+    lr, grad_norm = run.optimizer.step(step, loss=loss, last_good=run.last_good, limits=limits)
     tokens = int((batch.document_BT >= 0).sum())
-    seen = run.log.last("train_steps").get("tokens", 0) + tokens
-    run.log.add("train_steps", step=step + 1, tokens=seen, loss=loss, lr=lr, grad_norm=grad_norm)
-    record_speed(run, step, tokens=tokens, seconds=time.perf_counter() - started)
+    seen = (rows[-1]["tokens"] if rows else 0) + tokens
+    skipped = limits.broken_by(loss=loss, grad_norm=grad_norm)
+    run.log.add("train_steps", step=step + 1, tokens=seen, loss=loss, lr=lr, grad_norm=grad_norm, skipped=skipped)
+    speed = {"tokens": tokens, "positions": batch.ids_BT.numel(), "seconds": time.perf_counter() - started}
+    run.log.add("speed", step=step + 1, **run.gauge.row(**speed))
+    if skipped:
+        faults.stop_after_many(run.log.rows["train_steps"], run.training, run.last_good)
+
+
+def gradients(run: Run, rows: Batch, num_targets: int) -> float:
+    """Add up the gradients of these rows' nats / num_targets; the nats. Out of memory: again, in twice the pieces."""
+    random = random_state()
+    while True:
+        run.optimizer.zero_grad()
+        try:
+            return backward(run, rows, num_targets)
+        except Exception as error:
+            if not faults.is_out_of_memory(error):
+                raise
+            count = len(rows.ids_BT)
+            run.pieces = faults.more_pieces(run.pieces, rows=count, ranks=run.ranks.size, error=error)
+        # Out here the exception is gone, and with it what its frames held.
+        torch.cuda.empty_cache()
+        set_random_state(random)
+        run.draft.progress(f"out of memory; from here on {count} rows are computed in {run.pieces} pieces")
+
+
+def backward(run: Run, rows: Batch, num_targets: int) -> float:
+    nats = 0.0
+    for number, piece in enumerate(pieces(rows, run.pieces)):
+        with run.spread.piece(last=number + 1 == run.pieces):
+            piece_nats = nats_of(run, piece)
+            (piece_nats * (run.spread.scale / num_targets)).backward()
+        nats += piece_nats.item()
+    return nats
 
 
 def pieces(batch: Batch, number: int) -> Iterator[Batch]:
@@ -117,60 +209,65 @@ def pieces(batch: Batch, number: int) -> Iterator[Batch]:
         yield Batch(ids, document, targets, batch.text_bytes / number)
 
 
-def nats_of(run: Run, batch: Batch) -> torch.Tensor:
-    device = run.machine.device
-    return run.machine.nats(*(column.to(device) for column in (batch.ids_BT, batch.document_BT, batch.targets_BT)))
-
-
-def record_speed(run: Run, step: int, *, tokens: int, seconds: float) -> None:
-    """tokens are those of stories; the share of peak counts every position that was computed, filled or not."""
-    run.seconds.append(seconds)
-    positions, length = run.training.batch_size * run.batches.row_length, run.batches.row_length
-    flops = positions * compute.flop_per_token(run.model, length) / seconds
-    mfu = flops / compute.peak_flops(run.machine.device, run.machine.dtype)
-    run.log.add("speed", step=step + 1, tokens_per_s=tokens / seconds, mfu=mfu, seconds=seconds)
+def nats_of(run: Run, batch: Batch) -> Tensor:
+    on_device = batch.to(run.machine.device)
+    return run.spread(on_device.ids_BT, on_device.document_BT, on_device.targets_BT)
 
 
 def evaluate(run: Run, step: int) -> None:
     """Score the held-out stories; a row in evals."""
-    dropouts = [module for module in run.model.modules() if isinstance(module, nn.Dropout) and module.p > 0]
-    for module in dropouts:  # not model.eval(): the compiler would build the network a second time
+    for module in run.dropouts:  # not model.eval(): the compiler would build the network a second time
         module.eval()
-    scored = (piece for whole in run.held_out_batches for piece in pieces(whole, run.training.accumulate))
-    last = step + 1 == run.training.steps
-    loss = heldout.val_loss(run.model, scored) if last else loss_as_trained(run, scored)
-    for module in dropouts:
+    scored = (piece for whole in run.held_out_batches for piece in pieces(whole, run.pieces))
+    if step + 1 == run.training.steps:
+        hand_back(run)
+        sums = heldout.sums(run.whole, scored)
+    else:
+        sums = sums_as_trained(run, scored)
+    for module in run.dropouts:
         module.train()
-    run.log.add("evals", step=step + 1, split="val", **loss)
+    run.log.add("evals", step=step + 1, split="val", **heldout.loss_row(*run.ranks.sum(*sums)))
+    run.gauge.time_peak()
 
 
-def loss_as_trained(run: Run, batches: Iterable[Batch]) -> dict[str, float]:
+def hand_back(run: Run) -> None:
+    """The trained weights into the stage's own model."""
+    if run.whole is not run.model:
+        run.whole.to(run.machine.device).train(run.model.training)
+        set_weights(run.whole, {name: parallel.whole(weight.detach()) for name, weight in run.model.named_parameters()})
+
+
+def sums_as_trained(run: Run, batches: Iterable[Batch]) -> tuple[float, int, float]:
     """The held-out loss by the compiled function and in the number format of the training: faster, about 1e-3 off."""
     nats, num_targets, text_bytes = 0.0, 0, 0.0
     # The graph that was compiled for training wants gradients on; without them it would be compiled again, for seconds.
     with torch.set_grad_enabled(run.machine.compiled):
         for batch in batches:
-            nats += nats_of(run, batch).item()
+            on_device = batch.to(run.machine.device)
+            nats += run.spread.look(on_device.ids_BT, on_device.document_BT, on_device.targets_BT).item()
             num_targets, text_bytes = num_targets + batch.num_targets, text_bytes + batch.text_bytes
-    return heldout.loss_row(nats, num_targets, text_bytes)
+    run.spread.tidy()
+    return nats, num_targets, text_bytes
 
 
 def save(run: Run, step: int) -> None:
     """A checkpoint of everything behind this step."""
-    state = {"optimizer": run.optimizer.state_dict(), "random": random_state()}
-    run.checkpoints.save(step=step + 1, weights=dict(run.model.named_parameters()), state=state, log=run.log)
+    weights = dict(run.model.named_parameters())
+    weights |= parallel.optimizer_tensors(run.optimizer.parts, run.names)
+    state = {"random": random_state(), "pieces": run.pieces}
+    run.checkpoints.save(step=step + 1, weights=weights, state=state, log=run.log)
     run.last_good = step + 1
 
 
 def show(run: Run, step: int) -> None:
     """The run in one line."""
-    row, recent = run.log.last("train_steps"), median(run.seconds[-20:])
-    evaluated = run.log.last("evals")
+    row, evaluated = run.log.last("train_steps"), run.log.last("evals")
     held_out = f" · held-out {evaluated['bits_per_byte']:.3f} bits/byte" if evaluated else ""
-    left = recent * (run.training.steps - step - 1)
+    skips = sum(each["skipped"] for each in run.log.rows["train_steps"][-1000:])
+    skipped = f" · {skips} updates skipped" if skips else ""
     run.draft.progress(
-        f"step {step + 1}/{run.training.steps} · loss {row['loss']:.3f}{held_out} · lr {row['lr']:.1e} · "
-        f"{run.log.last('speed')['tokens_per_s']:,.0f} tokens/s · {left:.0f} s left",
+        f"step {step + 1}/{run.training.steps} · loss {row['loss']:.3f}{held_out} · lr {row['lr']:.1e}{skipped} · "
+        f"{gauge.told(run.log.last('speed'))} · {run.gauge.left(run.training.steps - step - 1)} left",
         step + 1,
         run.training.steps,
     )
@@ -184,8 +281,9 @@ def is_due(step: int, *, every: int, steps: int) -> bool:
 def write_tables(run: Run) -> None:
     names = {"train_steps": "train_steps.parquet", "evals": "evals.parquet", "speed": "_record/speed.parquet"}
     for table, name in names.items():
-        schema = schemas.TABLES[run.draft.stage.name, table]
-        run.draft.write_table(name, pa.Table.from_pylist(run.log.rows.get(table, []), schema=schema))
+        schema, rows = schemas.TABLES[run.draft.stage.name, table], run.log.rows.get(table, [])
+        rows = run.gauge.table_rows(rows) if table == "speed" else rows
+        run.draft.write_table(name, pa.Table.from_pylist(rows, schema=schema))
     run.draft.write_table("_seen/scored.parquet", heldout.scored(run.held_out))
     for number, rows in enumerate(seen.tables(run.batches, run.training.steps)):
         run.draft.write_table(f"_seen/seen-{number:05d}.parquet", rows)
@@ -198,7 +296,7 @@ def write_facts(run: Run) -> None:
         nats_per_token=last["nats_per_token"],
         tokens_seen=run.log.last("train_steps")["tokens"],
         steps=run.training.steps,
-        num_params=run.model.shape.num_params,
+        num_params=run.whole.shape.num_params,
         fill=round(run.batches.fill, 4),
     )
     run.draft.count(train_stories=len(run.batches.corpus), cut_stories=run.batches.num_cut)

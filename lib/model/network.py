@@ -57,8 +57,13 @@ def rotate(x_BHTC: Tensor, *, cos_TC: Tensor, sin_TC: Tensor) -> Tensor:
     return torch.cat((a * cos_TC - b * sin_TC, b * cos_TC + a * sin_TC), dim=-1)
 
 
+def dropping(share: float) -> nn.Module:
+    """Dropout as a module, so that an evaluation can switch it off; where nothing is dropped, nothing is computed."""
+    return nn.Dropout(share) if share else nn.Identity()
+
+
 class Attention(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = shape.n_heads, shape.n_kv_heads, shape.head_dim
         kv_width = shape.n_kv_heads * shape.head_dim
@@ -66,6 +71,7 @@ class Attention(nn.Module):
         self.wk = nn.Linear(shape.d_model, kv_width, bias=False)
         self.wv = nn.Linear(shape.d_model, kv_width, bias=False)
         self.wo = nn.Linear(shape.d_model, shape.d_model, bias=False)
+        self.drop_scores, self.drop = dropping(dropout), dropping(dropout)
 
     def forward(self, x_BTD: Tensor, *, cos_TC: Tensor, sin_TC: Tensor, mask: Tensor | None, explicit: bool) -> Tensor:
         B, T, D = x_BTD.shape
@@ -78,30 +84,36 @@ class Attention(nn.Module):
             k_BHTC, v_BHTC = (each.repeat_interleave(group, dim=1) for each in (k_BHTC, v_BHTC))
         if explicit:
             scores_BHTT = q_BHTC @ k_BHTC.transpose(2, 3) / math.sqrt(self.head_dim) + mask
-            out_BHTC = scores_BHTT.softmax(-1) @ v_BHTC
+            out_BHTC = self.drop_scores(scores_BHTT.softmax(-1)) @ v_BHTC
         else:
-            out_BHTC = F.scaled_dot_product_attention(q_BHTC, k_BHTC, v_BHTC, attn_mask=mask, is_causal=mask is None)
-        return self.wo(out_BHTC.transpose(1, 2).reshape(B, T, D))
+            share = (
+                self.drop_scores.p if isinstance(self.drop_scores, nn.Dropout) and self.drop_scores.training else 0.0
+            )
+            out_BHTC = F.scaled_dot_product_attention(
+                q_BHTC, k_BHTC, v_BHTC, attn_mask=mask, dropout_p=share, is_causal=mask is None
+            )
+        return self.drop(self.wo(out_BHTC.transpose(1, 2).reshape(B, T, D)))
 
 
 class FeedForward(nn.Module):
     """SwiGLU: w1 gates, w3 goes up, w2 comes down."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
         self.w1 = nn.Linear(shape.d_model, shape.d_ff, bias=False)
         self.w2 = nn.Linear(shape.d_ff, shape.d_model, bias=False)
         self.w3 = nn.Linear(shape.d_model, shape.d_ff, bias=False)
+        self.drop = dropping(dropout)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.w2(F.silu(self.w1(x_BTD)) * self.w3(x_BTD))
+        return self.drop(self.w2(F.silu(self.w1(x_BTD)) * self.w3(x_BTD)))
 
 
 class Block(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
-        self.attention = Attention(shape)
-        self.feed_forward = FeedForward(shape)
+        self.attention = Attention(shape, dropout)
+        self.feed_forward = FeedForward(shape, dropout)
         self.attention_norm = RMSNorm(width=shape.d_model, eps=shape.norm_eps)
         self.ffn_norm = RMSNorm(width=shape.d_model, eps=shape.norm_eps)
 
@@ -112,19 +124,24 @@ class Block(nn.Module):
 
 
 class Llama(nn.Module):
-    """The whole network. New weights come from torch's global generator: seed it before."""
+    """The whole network. New weights come from torch's global generator: seed it before.
+
+    `dropout` is a matter of training, not of the shape: the share dropped of the embeddings, of attention's weights and
+    of what each block adds, as llama2.c has it.
+    """
 
     cos_TC: Tensor
     sin_TC: Tensor
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
         super().__init__()
         self.shape = shape
         # Matmul, mask and softmax written out win under torch.compile (17,070 tokens/s against 9,240 with SDPA for 260K
         # parameters on one core) and lose in eager (2.5 times slower than SDPA). compute.prepare sets the switch.
         self.explicit_attention = False
         self.tok_embeddings = nn.Embedding(shape.vocab_size, shape.d_model)
-        self.layers = nn.ModuleList(Block(shape) for _ in range(shape.n_layers))
+        self.drop = dropping(dropout)
+        self.layers = nn.ModuleList(Block(shape, dropout) for _ in range(shape.n_layers))
         self.norm = RMSNorm(width=shape.d_model, eps=shape.norm_eps)
         self.output = nn.Linear(shape.d_model, shape.vocab_size, bias=False)
         if shape.tied:
@@ -151,7 +168,7 @@ class Llama(nn.Module):
         if self.shape.max_length < T:
             raise ValueError(f"a row of {T} tokens is longer than the model's max_length {self.shape.max_length}")
         mask = self._mask(ids_BT=ids_BT, document_BT=document_BT)
-        x_BTD = self.tok_embeddings(ids_BT)
+        x_BTD = self.drop(self.tok_embeddings(ids_BT))
         for block in self.layers:
             x_BTD = block(
                 x_BTD, cos_TC=self.cos_TC[:T], sin_TC=self.sin_TC[:T], mask=mask, explicit=self.explicit_attention

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lib.model import parallel
+from lib.model.faults import NO_LIMITS, Limits
 from lib.model.training import Diverged, Training
 
 
@@ -47,16 +49,21 @@ class Optimizer:
             {"params": matrices, "weight_decay": training.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        groups = [group for group in groups if group["params"]]
-        self.parts.append(torch.optim.AdamW(groups, lr=training.lr, betas=training.betas, fused=True))
+        if groups := [group for group in groups if group["params"]]:  # an addition by LoRA is matrices alone
+            self.parts.append(torch.optim.AdamW(groups, lr=training.lr, betas=training.betas, fused=True))
 
     def zero_grad(self) -> None:
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
-    def step(self, number: int, *, loss: float, last_good: int | None) -> tuple[float, float]:
-        """Clip and step; (learning rate, gradient norm before clipping). Raises Diverged before a weight is touched."""
-        norm = float(nn.utils.clip_grad_norm_(self.weights, self.training.clip))
+    def step(
+        self, number: int, *, loss: float, last_good: int | None, limits: Limits = NO_LIMITS
+    ) -> tuple[float, float]:
+        """Clip and step; (learning rate, gradient norm before clipping). Raises Diverged before a weight is touched.
+
+        Beyond the limits no weight is touched either.
+        """
+        norm = float(parallel.whole(nn.utils.clip_grad_norm_(self.weights, self.training.clip)))
         lr = self.training.lr * lr_share(number, training=self.training)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             kept = f"the last good checkpoint is step {last_good}" if last_good else "there is no checkpoint yet"
@@ -64,10 +71,11 @@ class Optimizer:
                 f"step {number + 1}: loss {loss}, gradient norm {norm}, learning rate {lr:.2e}; {kept}. "
                 f"Use a smaller lr (now {self.training.lr:g}) or a longer warmup (now {self.training.warmup} steps)"
             )
-        for part in self.parts:
-            for group in part.param_groups:
-                group["lr"] = lr
-            part.step()
+        if not limits.broken_by(loss=loss, grad_norm=norm):
+            for part in self.parts:
+                for group in part.param_groups:
+                    group["lr"] = lr
+                part.step()
         return lr, norm
 
     def state_dict(self) -> list[dict[str, Any]]:

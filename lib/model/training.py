@@ -32,10 +32,19 @@ class Training(Config):
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's two memories")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")
+    spike: float = Field(
+        0.0, ge=0, description="skip an update whose gradient norm is over this many times the recent median; 0: never"
+    )
+    most_spikes: int = Field(10, ge=1, description="so many skipped updates in a row end the run")
     seed: int = Field(0, ge=0, description="of weights, order of stories and dropout")
     eval_every: int = Field(100, ge=1, description="steps between two looks at held-out stories")
     eval_stories: int = Field(500, ge=1, description="at most so many held-out stories are scored each time")
     checkpoint_every: int = runtime(100, ge=1, description="steps between two checkpoints")
+    processes: int = runtime(1, ge=1, description="processes on this machine, one a GPU; they share each step's rows")
+    sharding: Literal["ddp", "fsdp"] = runtime(
+        "ddp", description="several processes: ddp, each holds the whole model; fsdp, each holds its share of it"
+    )
     device: str = runtime("auto", description="auto: cuda if there is one, else cpu")
     threads: int | None = runtime(None, ge=1, description="processor threads; all if not given")
+    loader_workers: int = runtime(1, ge=0, description="threads that prepare batches ahead; 0: none, when needed")
     compile: Literal["auto", "on", "off"] = runtime("auto", description="auto: torch.compile where it pays")

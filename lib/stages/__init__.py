@@ -5,13 +5,12 @@ A stage module `lib/stages/<name>.py` holds STAGE, its config `<Name>Config`, an
 """
 
 import importlib
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from lib import store
-from lib.store import Config, Dataset, Progress
+from lib.store import Config, Dataset, Draft, Progress
 
 
 def module_of(stage: str) -> ModuleType:
@@ -38,8 +37,16 @@ def build(
     inputs: Mapping[str, Dataset],
     on_progress: Progress | None = None,
     beside: Mapping[str, Any] | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> Dataset:
-    """Make or find that dataset, in this process. `beside` is for the stage's function alone: no name depends on it."""
+    """Make or find that dataset, in this process. `beside` is for the stage's function alone: no name depends on it.
+
+    `begin` is called where there is work, once the dataset's lock is held.
+    """
     module = module_of(stage)
-    fill = partial(getattr(module, stage), **beside or {})
+
+    def fill(draft: Draft, config: Config, **given: Dataset) -> None:
+        begin()
+        getattr(module, stage)(draft, config, **given, **beside or {})
+
     return store.build(module.STAGE, config, inputs, fill, external=external(stage, config), on_progress=on_progress)

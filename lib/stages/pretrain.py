@@ -11,7 +11,7 @@ from lib.model.shape import Dimensions, Shape
 from lib.model.training import Training
 from lib.store import Dataset, Draft, Stage
 
-STAGE = Stage("pretrain", 2)
+STAGE = Stage("pretrain", 3)
 
 
 class PretrainConfig(Training, Dimensions):
@@ -19,6 +19,12 @@ class PretrainConfig(Training, Dimensions):
 
     copying: float = Field(
         0.0, ge=0, le=1, description="how strongly the middle layer copies at first; 0: Llama's start"
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share dropped of embeddings, attention and what a block adds",
     )
 
 
@@ -34,7 +40,7 @@ def pretrain(draft: Draft, config: PretrainConfig, *, tokens: Dataset, tokenizer
     inputs = open_inputs(tokens=tokens, tokenizer=tokenizer, training=config, row_length=config.max_length)
     shape = Shape(vocab_size=inputs.vocab_size, **{name: getattr(config, name) for name in Dimensions.model_fields})
     torch.manual_seed(config.seed)
-    model = Llama(shape)
+    model = Llama(shape, config.dropout)
     start_copying(model, strength=config.copying)
     loop.train(draft=draft, model=model, training=config, batches=inputs.batches, held_out=inputs.held_out)
     checkpoint.publish(draft, model=model, pieces=inputs.pieces, stage=draft.stage.name, **inputs.about)

@@ -80,7 +80,16 @@ WORDS = pa.schema(
         "stem_stories": LONG,  # each story once per stem, at one of its forms: sums to those that hold any form
     }
 )
-TRAIN_STEPS = pa.schema({"step": INT, "tokens": LONG, "loss": DOUBLE, "lr": DOUBLE, "grad_norm": DOUBLE})
+TRAIN_STEPS = pa.schema(
+    {
+        "step": INT,
+        "tokens": LONG,
+        "loss": DOUBLE,
+        "lr": DOUBLE,
+        "grad_norm": DOUBLE,
+        "skipped": pa.bool_(),  # a spike: the weights stayed as they were
+    }
+)
 EVALS = pa.schema(
     {
         "step": INT,
@@ -93,7 +102,7 @@ EVALS = pa.schema(
 )
 SCORED = pa.schema({"story_id": STRING})  # the held-out stories that `evals` are of
 SEEN = pa.schema({"step": INT, "row": INT, "story_id": STRING})  # step 1 is the first, as in train_steps
-SPEED = pa.schema({"step": INT, "tokens_per_s": DOUBLE, "mfu": DOUBLE, "seconds": DOUBLE})
+SPEED = pa.schema({"step": INT, "tokens_per_s": DOUBLE, "mfu": DOUBLE, "seconds": DOUBLE, "memory_mb": DOUBLE})
 TOKENS = pa.schema(
     {
         "story_id": STRING,
@@ -122,6 +131,8 @@ ROLLOUTS = pa.schema(
         "advantage": DOUBLE,
         "tokens": INT,
         "ended": pa.bool_(),
+        "parts": pa.map_(STRING, DOUBLE),  # every reward by its name, before weights
+        "pair": STRING,  # dpo: 'chosen' or 'rejected'; null for a story that was in no pair
     }
 )
 UPDATES = pa.schema(
@@ -136,6 +147,9 @@ UPDATES = pa.schema(
         "share_ended": DOUBLE,
         "heldout_reward": DOUBLE,  # null where this update was not measured on held-out prompts
         "val_bits_per_byte": DOUBLE,
+        "anchor_nats": DOUBLE,  # loss on train stories, nats per token; null where there is no anchor
+        "pairs": INT,  # dpo: pairs that were learned from; null in other forms
+        "margin": DOUBLE,  # dpo: how far the chosen are ahead of the rejected, before the step; null without a pair
     }
 )
 STORY_LOSS = pa.schema(
@@ -229,6 +243,8 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("evaluate", "samples"): SAMPLES,
     ("evaluate", "grades"): GRADES,
     ("evaluate", "metrics"): METRICS,
+    ("adopt", "pieces"): PIECES,
+    ("adopt", "scored"): SCORED,
 }
 
 

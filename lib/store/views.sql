@@ -79,10 +79,10 @@ from requests
 group by model, status, transport;
 
 create view train_steps as
-select 'pretrain' as stage, steps.*, tokens_per_s, mfu, seconds
+select 'pretrain' as stage, steps.*, tokens_per_s, mfu, seconds, memory_mb
 from pretrain_train_steps as steps left join pretrain_speed using (step)
 union all
-select 'instruct', steps.*, tokens_per_s, mfu, seconds
+select 'instruct', steps.*, tokens_per_s, mfu, seconds, memory_mb
 from instruct_train_steps as steps left join instruct_speed using (step);
 
 create view evals as

@@ -6,29 +6,35 @@ Relies on lib/text/template.py for every id, and on lib/model/sampling.py for ev
 need no model must not import this module.
 """
 
-import re
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from lib.errors import UserError
+from lib.model.inputs import require_form
 from lib.model.network import load_model
 from lib.model.sampling import Sampler
 from lib.model.scoring import WIDE
-from lib.store import Dataset, newest, root
-from lib.text.template import Template, instruction
+from lib.store import Dataset, newest_of, root
+from lib.text.template import FEW_SHOT, Template, Turn
 from lib.text.tokenizer import Tokenizer
+from lib.web.memory import Given, as_request, given, memory_of
 
-MODELS = {"base": "pretrain", "instruct": "instruct", "aligned": "align"}  # what people call the stages' models
+# what people call the stages' models
+MODELS = {"base": ("pretrain", "adopt"), "instruct": ("instruct",), "aligned": ("align",)}
 REPLACEMENT = "\ufffd"  # what bytes decode to while their character is not whole yet
 ROOM = 8  # tokens that must be left for the story
 
 
 @dataclass(frozen=True)
 class Asking:
-    """One request. `mode`: `request` ("Write a story about ...") or `opening` (text to go on from)."""
+    """One request. `mode`: `request` ("Write a story about ...") or `opening` (text to go on from).
+
+    `turns` are those before it; `memory`, a mode of lib/web/memory.py, says what of them the model is given.
+    """
 
     text: str
     mode: str = "request"
@@ -37,6 +43,8 @@ class Asking:
     top_p: float = 0.95
     seed: int = 0
     stop: tuple[str, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    memory: str | None = None  # None: the one of the model's layout
 
 
 @dataclass
@@ -48,6 +56,7 @@ class Telling:
     pieces: Iterator[str] = field(repr=False)
     tokens: int = 0
     ended: bool = False  # the model, or a stop string, ended it; otherwise the room did
+    forgotten: int = 0  # earlier turns for which there was no room
 
     def __iter__(self) -> Iterator[str]:
         return self.pieces
@@ -60,6 +69,9 @@ class Engine:
         self.name = name
         self.tokenizer = Tokenizer.load(folder / "tokenizer.model")
         self.template = Template(self.tokenizer)
+        about = json.loads((folder / "model.json").read_bytes())
+        require_form(f"the {name} model", about)
+        self.layout = about["layout"]
         model = load_model(folder)
         self.max_length = model.shape.max_length
         self.num_params = model.shape.num_params
@@ -74,24 +86,32 @@ class Engine:
             dataset.file(file)
         return cls(name, dataset.path)
 
-    def prefix(self, asking: Asking) -> list[int]:
-        """The ids the model goes on from. Raises UserError if they leave no room for a story."""
+    def given(self, asking: Asking) -> Given:
+        """What the model goes on from. Raises UserError if it leaves no room for a story."""
         if asking.mode == "opening":
-            ids = self.template.completion_prefix(asking.text)
+            found = Given(self.template.completion_prefix(asking.text))
         else:
-            ids = self.template.prefix("natural", as_request(asking.text))
-        if len(ids) > self.max_length - ROOM:
+            memory = memory_of(asking.memory, self.layout)
+            request = asking.text.strip() if memory.mode == FEW_SHOT else as_request(asking.text, self.layout)
+            how = {"max_length": self.max_length}
+            found = given(self.template, self.layout, memory, asking.turns, request, **how)
+        if len(found.ids) > self.max_length - ROOM:
             raise UserError(
-                f"the prompt has {len(ids)} tokens, and this model's rows {self.max_length}; "
+                f"the prompt has {len(found.ids)} tokens, and this model's rows {self.max_length}; "
                 f"ask in at most {self.max_length - ROOM} tokens"
             )
-        return ids
+        return found
+
+    def prefix(self, asking: Asking) -> list[int]:
+        """The ids of `given`."""
+        return self.given(asking).ids
 
     def tell(self, asking: Asking) -> Telling:
         """Start a story. Nothing is computed before the first piece is asked for."""
-        ids = self.prefix(asking)
-        telling = Telling(self.shown(ids), len(ids), iter(()))
-        telling.pieces = self._pieces(asking, ids, telling)
+        found = self.given(asking)
+        asking = replace(asking, stop=asking.stop + found.stops)
+        telling = Telling(self.shown(found.ids), len(found.ids), iter(()), forgotten=found.forgotten)
+        telling.pieces = self._pieces(asking, found.ids, telling)
         return telling
 
     def _pieces(self, asking: Asking, prefix: list[int], telling: Telling) -> Iterator[str]:
@@ -122,7 +142,7 @@ class Engine:
             max_new=room,
             temperature=asking.temperature,
             top_p=asking.top_p,
-            stop_ids=self.template.stop_ids("natural"),
+            stop_ids=self.template.stop_ids(self.layout),
             seed=asking.seed,
         ):
             telling.tokens += 1
@@ -141,17 +161,6 @@ class Engine:
         return text + self.tokenizer.decode(run)
 
 
-def as_request(text: str) -> str:
-    """What people type, as the instruction the models know: a cat → Write a story about a cat."""
-    text = " ".join(text.split())
-    if re.match(r"write\b", text, re.IGNORECASE):
-        return "W" + text[1:]
-    text = re.sub(r"^(?:please\s+)?(?:tell me\s+)?(?=an?\s(?:\w+\s)?story\b)", "", text, flags=re.IGNORECASE)
-    if re.match(r"an?\s+(?:\w+\s+)?story\b", text, re.IGNORECASE):
-        return instruction(text[0].lower() + text[1:])
-    return instruction(f"a story about {text}")
-
-
 def stop_at(text: str, stops: Sequence[str], start: int) -> tuple[int, bool]:
     """How far `text` is certain from `start` on, and whether a stop string was found there (it is left out).
 
@@ -168,7 +177,7 @@ def engine_of(name: str) -> Engine:
     """The newest model that people call `name`; UserError if it has not been trained here."""
     if name not in MODELS:
         raise UserError(f"found no model {name!r}, expected one of {', '.join(MODELS)}")
-    dataset = newest(MODELS[name])
+    dataset = newest_of(MODELS[name])
     if dataset is None:
         raise UserError(f"found no {name} model under {root()}; make it first: storymill run")
     return Engine.of(name, dataset)
@@ -176,7 +185,7 @@ def engine_of(name: str) -> Engine:
 
 def finished_engines() -> dict[str, Engine]:
     """Every model that has been trained here, the newest of its stage; UserError if there is none."""
-    engines = {name: engine_of(name) for name, stage in MODELS.items() if newest(stage)}
+    engines = {name: engine_of(name) for name, stages in MODELS.items() if newest_of(stages)}
     if not engines:
         raise UserError(f"found no trained model under {root()}; make one first: storymill run")
     return engines

@@ -2,11 +2,13 @@
 
     GET  /                      one page that asks for nothing but this server
     GET  /v1/models
-    POST /v1/chat/completions   the last user message is the request; earlier turns are not read (one story a request)
+    POST /v1/chat/completions   the last user message is the request; of the turns before it, the model is given what
+                                `memory` says (lib/web/memory.py): all that fit, where it was taught turns, else none
     POST /v1/completions        the prompt is a text to go on from
 
 Both take model, stream, stop, seed, max_tokens, temperature and top_p; anything else an OpenAI client sends is ignored,
-but n above 1 is refused. The first chunk, or the answer, also holds `storymill.prompt`: what the model was given.
+but n above 1 is refused. The first chunk, or the answer, also holds `storymill.prompt`: what the model was given, and
+`storymill.forgotten`: how many of the oldest turns had no room.
 One story is told at a time; a few may wait, and who comes after them gets 429 with Retry-After.
 """
 
@@ -18,6 +20,7 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +35,7 @@ from rich.console import Console
 from lib.errors import UserError
 from lib.web.engine import Asking, Engine, Telling, finished_engines
 from lib.web.guard import Guard
+from lib.web.memory import memory_of, modes_of, turns_of
 from lib.web.turns import Busy, Turns
 
 PAGE = Path(__file__).with_name("page.html")
@@ -71,13 +75,12 @@ class Message(BaseModel):
 class ChatAsk(Ask):
     messages: list[Message] = Field(min_length=1, max_length=100)
     max_completion_tokens: int | None = Field(None, ge=1, le=4096)
+    memory: str | None = None
 
     def request(self) -> Asking:
-        asked = [message.content for message in self.messages if message.role == "user"]
-        if not asked:
-            raise UserError("found no message of role user, expected the request in one")
+        turns, asked = turns_of([(message.role, message.content) for message in self.messages])
         chosen = self.model_copy(update={"max_tokens": self.max_completion_tokens or self.max_tokens})
-        return chosen.asking(asked[-1], "request")
+        return replace(chosen.asking(asked, "request"), turns=tuple(turns), memory=self.memory)
 
 
 class TextAsk(Ask):
@@ -114,7 +117,11 @@ def create_app(engines: Mapping[str, Engine], waiting: int = 8) -> FastAPI:
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
-        about = {name: {"parameters": e.num_params, "max_length": e.max_length} for name, e in engines.items()}
+        about = {
+            name: {"parameters": e.num_params, "max_length": e.max_length, "layout": e.layout}
+            | {"memories": [str(memory_of(mode, e.layout)) for mode in modes_of(e.layout)]}
+            for name, e in engines.items()
+        }
         data = [
             {"id": name, "object": "model", "created": 0, "owned_by": "storymill"} | about[name] for name in engines
         ]
@@ -162,7 +169,7 @@ async def _answer(engine: Engine, asking: Asking, ask: Ask, turns: Turns, kind: 
         turns.leave()
     body = {"message": {"role": "assistant", "content": text}} if kind == "chat.completion" else {"text": text}
     choice = {"index": 0, **body, "logprobs": None, "finish_reason": _finish(telling)}
-    more = {"usage": _usage(telling), "storymill": {"prompt": telling.prompt, "seed": asking.seed}}
+    more = {"usage": _usage(telling), "storymill": _about(telling) | {"seed": asking.seed}}
     return head | {"object": kind, "choices": [choice]} | more
 
 
@@ -176,7 +183,7 @@ async def _events(telling: Telling, head: dict[str, Any], turns: Turns, kind: st
         choice = {"index": 0, **delta, "logprobs": None, "finish_reason": finish}
         return f"data: {json.dumps(head | {'choices': [choice]} | more, ensure_ascii=False)}\n\n"
 
-    yield event("", storymill={"prompt": telling.prompt})
+    yield event("", storymill=_about(telling))
     async for piece in _pieces(telling, turns):
         yield event(piece)
     yield event(None, _finish(telling), usage=_usage(telling))
@@ -197,6 +204,10 @@ async def _pieces(telling: Telling, turns: Turns) -> AsyncIterator[str]:
 
 def _finish(telling: Telling) -> str:
     return "stop" if telling.ended else "length"
+
+
+def _about(telling: Telling) -> dict[str, Any]:
+    return {"prompt": telling.prompt, "forgotten": telling.forgotten}
 
 
 def _usage(telling: Telling) -> dict[str, int]:
