@@ -173,12 +173,14 @@ def test_a_breach_stops_the_updates_and_keeps_the_best_model_before_it(inputs):
 def test_held_out_prompts_are_of_val_rows_and_never_of_train_rows(inputs):
     template = template_of(inputs)
     rows = inputs["stories"].table(["summary", "split"]).to_pylist()
-    train, choosing, reported = prompts_of(inputs, small(heldout_prompts=99, report_prompts=99))
+    found = prompts_of(inputs, small(heldout_prompts=99, report_prompts=99))
+    train, choosing, reported = found.train, found.choosing, found.reported
     assert set(train) == {"Write " + row["summary"] for row in rows if row["split"] == "train"}
     held_out = {"Write " + row["summary"] for row in rows if row["split"] == "val"} - set(train)
     assert sorted(choosing + reported) == sorted(held_out)
     assert 0 <= len(choosing) - len(reported) <= 1
-    assert [len(each) for each in prompts_of(inputs, small(heldout_prompts=2, report_prompts=1))[1:]] == [2, 1]
+    few = prompts_of(inputs, small(heldout_prompts=2, report_prompts=1))
+    assert (len(few.choosing), len(few.reported)) == (2, 1)
     with pytest.raises(UserError, match="0 usable prompts from its train rows.*at most 2 tokens"):
         stage.prompts_of(inputs["stories"], small(), template, "natural", 4)
 
@@ -241,9 +243,9 @@ def test_a_base_model_goes_on_from_the_first_words_of_stories(base_inputs):
         assert row["text"].startswith(row["prompt"])  # what is rewarded is the whole story
         assert len(row["text"]) > len(row["prompt"])
     assert json.loads(made.file("model.json").read_bytes())["layout"] == "pretrain"
-    train, choosing, reported = prompts_of(base_inputs, small(opening_words=9), "pretrain")
-    assert not set(train) & {*choosing, *reported}
-    assert not set(choosing) & set(reported)
+    found = prompts_of(base_inputs, small(opening_words=9), "pretrain")
+    assert not set(found.train) & {*found.choosing, *found.reported}
+    assert not set(found.choosing) & set(found.reported)
 
 
 def test_the_users_prompts_are_learned_on_and_val_rows_are_held_out(base_inputs, tmp_path):
@@ -255,7 +257,7 @@ def test_the_users_prompts_are_learned_on_and_val_rows_are_held_out(base_inputs,
     assert {row["prompt"] for row in rows} == set(asked)
     assert {row["story_id"] for row in rows} == {None}
     named = small(updates=2, prompts_file=str(file))
-    assert prompts_of(base_inputs, named, "pretrain")[0] == dict.fromkeys(asked)
+    assert list(prompts_of(base_inputs, named, "pretrain").train) == list(asked)
     assert stage.external(named) != {} == stage.external(small())
     file.write_text("\n \n")
     with pytest.raises(UserError, match="holds no prompt, expected one a line"):
@@ -275,6 +277,30 @@ def test_the_seeds_ten_tokens_are_four_of_the_storys_and_honest_ones_are_ten(bas
         assert loss[name, length] == pytest.approx(expected, rel=1e-4)
     assert loss["seed", 4] == pytest.approx(2.5 * loss["seed", 10], rel=1e-4)
     assert loss["honest", None] == loss["told", 10]
+
+
+def test_every_layout_is_asked_in_its_own_words_and_rewarded_for_what_was_wanted(inputs):
+    summary = inputs["stories"].table(["summary", "split"]).to_pylist()[1]["summary"]
+    words = {"natural": f"Write {summary}", "alpaca": f"Write {summary}"}
+    words["padded"] = f"Write a story. Summary: {summary} Possible story:"
+    for layout, prompt in words.items():
+        found = stage.prompts_of(inputs["stories"], small(), template_of(inputs), layout, 400)
+        assert prompt in found.train
+        assert found.wanted[prompt] == f"Write {summary}"  # not the words that every prompt says
+
+
+@pytest.mark.parametrize("layout", ["padded", "alpaca"])
+def test_a_model_is_aligned_in_its_own_layout(inputs, layout, monkeypatch):
+    from lib.stages import tokens
+
+    made = {"stories": inputs["stories"], "tokenizer": inputs["tokenizer"]}
+    shards = build(tokens.STAGE, tokens.TokensConfig(layout=layout), made, tokens.tokens)
+    monkeypatch.setitem(tiny.SIZES, "max_length", 400)  # an alpaca block takes more than half of 160
+    monkeypatch.setattr(tiny, "_weights", tiny._weights.__wrapped__)
+    model = trained_with(inputs["tokenizer"], tiny.model("instruct", seed=1, layout=layout))
+    aligned = run(small(updates=1, eval_every=1, anchor_coef=0.1), inputs | {"model": model, "tokens": shards})
+    assert json.loads(aligned.file("model.json").read_bytes())["layout"] == layout
+    assert aligned.manifest["counts"]["rollouts"] == 12
 
 
 # ---- forms, anchor, guards between looks

@@ -46,6 +46,7 @@ class Run:
     prompts: Mapping[str, str | None]  # each with the train story it comes from, if from one
     held_out: Sequence[str]  # they choose the model
     reported: Sequence[str]  # held out too, and asked only before and after
+    wanted: Mapping[str, str]  # prompts in few words, as rewards read them
     val: Batches
     checkpoints: Checkpoints = field(init=False)
     log: Log = field(init=False)
@@ -159,7 +160,8 @@ def roll_out(run: Run, update: int) -> list[Rollout]:
 
 def judge(run: Run, written: Sequence[Rollout]) -> Scores:
     """Rewards, less the penalty for a story that has no end."""
-    scores = run.rewards([each.prompt for each in written], [each.text for each in written])
+    wanted = [run.wanted[each.prompt] for each in written]
+    scores = run.rewards(wanted, [each.text for each in written])
     penalty = run.config.unfinished_penalty
     total = [t - penalty * (not w.completion.ended) for t, w in zip(scores.total, written, strict=True)]
     return Scores(total, scores.parts)

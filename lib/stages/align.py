@@ -4,25 +4,28 @@ In:   model (instruct, or pretrain: a base model), stories (split), tokens (in t
       byte and the anchor), the tokenizer of all three
 Out:  the model as before; rollouts (one row a story written), updates (one a gradient step), evals,
       scored (the val stories that evals are of)
-Prompts are "Write " + the summaries of train rows; for a base model, which no request was shown to, the first words of
-train stories; or those that `prompts` or `prompts_file` give. Held-out ones are those of val rows that are not among
-them; one half chooses the model that is kept, and the facts reward_before and reward_after are of the other half.
+Prompts are what train rows are asked for with in the model's layout ("Write " + the summary, in natural); for a base
+model, which no request was shown to, the first words of train stories; or those that `prompts` or `prompts_file` give.
+Held-out ones are those of val rows that are not among them; one half chooses the model that is kept, and the facts
+reward_before and reward_after are of the other half.
 """
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from lib.errors import UserError
 from lib.model.aligning import Aligning
 from lib.model.shape import PROJECTIONS
 from lib.store import Dataset, Draft, Stage
+from lib.text.requests import COLUMNS, instruction, requests
 from lib.text.sources import file_digest
-from lib.text.template import Template, instruction, layout_of
+from lib.text.template import Template, layout_of
 
 STAGE = Stage("align", 3)
 LORA_DROPOUT = 0.0  # roll-outs are drawn without dropout: with it, the gradient would be that of another policy
@@ -62,7 +65,7 @@ def align(
         torch.manual_seed(config.seed)
         lora.add_lora(policy, **lora_settings(config))
     longest = policy.shape.max_length
-    prompts, held_out, reported = prompts_of(stories, config, template, about["layout"], longest)
+    prompts = prompts_of(stories, config, template, about["layout"], longest)
     dtype = compute.pick_dtype(config.precision, device)
     anchor = train_stories(tokens, template, config, longest) if config.anchor_coef else None
     alignment.train(
@@ -77,9 +80,10 @@ def align(
                 judge=config.judge,
                 progress=lambda text, *_: draft.progress(f"judge: {text}"),
             ),
-            prompts=prompts,
-            held_out=held_out,
-            reported=reported,
+            prompts={prompt: each.story_id for prompt, each in prompts.train.items()},
+            held_out=prompts.choosing,
+            reported=prompts.reported,
+            wanted=prompts.wanted,
             val=heldout.val_stories(tokens, template, config.eval_stories, longest),
         )
     )
@@ -110,37 +114,58 @@ def train_stories(tokens: Dataset, template: Template, config: AlignConfig, row_
     from lib.model.batches import Batches, Corpus
     from lib.model.inputs import lead_of
 
+    layout = tokens.manifest["config"]["layout"]
     return Batches(
         corpus=Corpus(tokens=tokens, split="train"),
         row_length=row_length,
         batch_size=config.anchor_rows,
         seed=config.seed,
         loss_on="story",
-        lead=lead_of(template, tokens.manifest["config"]["layout"]),
+        bos_id=template.tokenizer.bos_id,
+        lead=lead_of(template, layout),
+        packed=layout_of(layout).packed,
     )
 
 
 # ---- what to ask for
 
 
-def prompts_of(
-    stories: Dataset, config: AlignConfig, template: Template, layout: str, max_length: int
-) -> tuple[dict[str, str | None], list[str], list[str]]:
-    """Prompts for training, each with the train story it first comes from; held-out ones that choose; and that report.
+@dataclass(frozen=True)
+class Asked:
+    """A prompt and where it comes from."""
 
-    Each once, none in two of them. Those that leave no room for a story go.
+    prompt: str
+    story_id: str | None
+    split: str
+    wanted: str  # the same in few words, for rewards: of a story its summary, without what every prompt says
+
+
+@dataclass(frozen=True)
+class Prompts:
+    train: dict[str, Asked]
+    choosing: list[str]  # held out: they choose which model is kept
+    reported: list[str]  # held out too, and asked only before and after
+    wanted: dict[str, str]
+
+
+def prompts_of(stories: Dataset, config: AlignConfig, template: Template, layout: str, max_length: int) -> Prompts:
+    """What to ask for: each prompt once, with the first story it comes from, and none on two sides.
+
+    Those that leave no room for a story go.
     """
-    asked: dict[str, dict[str, str | None]] = {"train": {}, "val": {}}
-    for prompt, story_id, split in rows_of(stories, config, layout):
-        if split in asked and prompt.strip():
-            asked[split].setdefault(prompt, story_id)
+    asked: dict[str, dict[str, Asked]] = {"train": {}, "val": {}}
+    for each in rows_of(stories, config, layout):
+        if each.split in asked:
+            asked[each.split].setdefault(each.prompt, each)
     given = given_prompts(config)
-    train = {prompt: asked["train"].get(prompt) for prompt in given} if given else asked["train"]
+    train = asked["train"]
+    if given:
+        train = {prompt: train.get(prompt) or Asked(prompt, None, "train", prompt) for prompt in given}
 
     def fits(prompt: str) -> bool:
         return len(template.prefix(layout, prompt)) <= max_length // 2
 
-    train = {prompt: story_id for prompt, story_id in train.items() if fits(prompt)}
+    train = {prompt: each for prompt, each in train.items() if fits(prompt)}
     val = [prompt for prompt in asked["val"] if prompt not in train and fits(prompt)]
     val = [val[i] for i in np.random.Generator(np.random.Philox(key=[config.seed, 1 << 32])).permutation(len(val))]
     for split, prompts, least in (("train", train, 1), ("val", val, 2)):
@@ -150,7 +175,8 @@ def prompts_of(
                 f"at least {least} of at most {max_length // 2} tokens (of val rows: such as no train row gives)"
             )
     choosing = val[: min(config.heldout_prompts, -(-len(val) // 2))]
-    return train, choosing, val[len(choosing) :][: config.report_prompts]
+    wanted = {prompt: each.wanted for prompt, each in (asked["val"] | train).items()}
+    return Prompts(train, choosing, val[len(choosing) :][: config.report_prompts], wanted)
 
 
 def given_prompts(config: AlignConfig) -> list[str]:
@@ -163,14 +189,19 @@ def given_prompts(config: AlignConfig) -> list[str]:
     return found
 
 
-def rows_of(stories: Dataset, config: AlignConfig, layout: str) -> Any:
-    """What each story was asked for with, its id and its side. For a layout without prompts: how the story begins."""
-    column = "summary" if layout_of(layout).has_prompt else "text"
+def rows_of(stories: Dataset, config: AlignConfig, layout: str) -> Iterator[Asked]:
+    """What each story is asked for with. For a layout without prompts: how the story begins.
+
+    Tasks that come with an input are left out: a prompt is one text.
+    """
     opening = re.compile(rf"\S+(?:\s+\S+){{0,{config.opening_words - 1}}}")
     for part in stories.parts():
-        rows = part.table(["story_id", column, "split"]).filter(pc.field(column).is_valid())
-        for story_id, said, split in zip(*(each.to_pylist() for each in rows.columns), strict=True):
-            if column == "summary":
-                yield instruction(said) if said.strip() else "", story_id, split
-            elif begun := opening.search(said):
-                yield begun[0], story_id, split
+        rows = part.table(["story_id", "text", "split", *COLUMNS])
+        prompts, inputs = requests(rows, layout)
+        for row, prompt, about in zip(rows.to_pylist(), prompts.to_pylist(), inputs.to_pylist(), strict=True):
+            if not layout_of(layout).has_prompt:
+                begun = opening.search(row["text"])
+                prompt, about = begun[0] if begun else None, None
+            if prompt and not about:
+                wanted = instruction(row["summary"]) if row["summary"] and not row["instruction"] else prompt
+                yield Asked(prompt, row["story_id"], row["split"], wanted)
