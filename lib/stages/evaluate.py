@@ -31,6 +31,7 @@ from lib.text.requests import COLUMNS, requests
 
 STAGE = Stage("evaluate", 3)
 REFERENCE = "reference"
+ROOM = 0.75  # of a row: the most that a prompt may take
 
 
 class EvaluateConfig(Config):
@@ -67,7 +68,8 @@ def evaluate(
         stories, config.loss_stories, [model.table(table="scored")["story_id"] for model in models.values()]
     )
     layout = asked_layout(instruct)
-    prompts = prompts_of(held, config.instructions, layout)
+    longest = min(json.loads(each.file("model.json").read_bytes())["shape"]["max_length"] for each in models.values())
+    prompts = prompts_of(held, config.instructions, template, layout, longest)
     losses: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     for number, (name, dataset) in enumerate(models.items()):
@@ -116,23 +118,23 @@ def asked_layout(instruct: Dataset) -> str:
     return layout if layout_of(layout).has_prompt else "natural"
 
 
-def prompts_of(held: pa.Table, most: int, layout: str) -> list[Prompt]:
-    """The openings, and `most` instructions: what val rows are asked for by."""
+def prompts_of(held: pa.Table, most: int, template: Any, layout: str, longest: int) -> list[Prompt]:
+    """The openings, and `most` instructions: what val rows are asked for by.
+
+    Those that take more than ROOM of the shortest model's row leave too little of it, and are left out.
+    """
     val = held.filter(pc.field("split") == "val").combine_chunks()
-    asked, inputs = requests(val, layout)
-    rows = val.append_column("asked", asked).set_column(val.column_names.index("input"), "input", inputs)
-    openings = [Prompt("opening", number, text) for number, text in enumerate(OPENINGS)]
-    return openings + [
-        Prompt(
-            "instruction",
-            n,
-            row["asked"],
-            summary=None if row["instruction"] else row["summary"],
-            input=row["input"] or "",
-            reference=row["text"],
-        )
-        for n, row in enumerate(rows.filter(pc.field("asked").is_valid()).slice(0, most).to_pylist())
-    ]
+    asked = [column.to_pylist() for column in requests(val, layout)]
+    instructions: list[Prompt] = []
+    for row, ask, about in zip(val.to_pylist(), *asked, strict=True):
+        if len(instructions) == most:
+            break
+        if ask is None or len(template.prefix(layout, ask, about or "")) > ROOM * longest:
+            continue
+        summary = None if row["instruction"] else row["summary"]
+        number = len(instructions)
+        instructions.append(Prompt("instruction", number, ask, summary, about or "", reference=row["text"]))
+    return [Prompt("opening", number, text) for number, text in enumerate(OPENINGS)] + instructions
 
 
 def score(name: str, network: Any, held: pa.Table, template: Any, layout: str) -> list[dict[str, Any]]:
