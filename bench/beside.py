@@ -1,4 +1,4 @@
-"""Ours beside the peers: every case in a process of its own, in turns, on one core, by CPU seconds.
+"""Ours beside the peers: every case in a process of its own, in turns, on one core by CPU seconds, or on several.
 
 In:   cases: functions `prepare(**arguments) -> work`, where `work()` is what is measured and returns figures to report
 Out:  for each case the least CPU seconds over the rounds (user + system, children included), peak memory, its figures
@@ -33,6 +33,8 @@ class Case:
     module: str
     function: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)  # what the real program sets for itself
+    threads: int = 1  # and so many cores; by wall time where it is more than one
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,18 @@ def beside(cases: list[Case], rounds: int = 3, core: int = 0) -> dict[str, Measu
     for _ in range(rounds):
         for case in cases:
             runs[case.name].append(alone(case, core))
-    return {name: min(each, key=lambda run: run.cpu_s) for name, each in runs.items()}
+    alone_on_a_core = {case.name: case.threads == 1 for case in cases}
+    return {
+        name: min(each, key=lambda run: run.cpu_s if alone_on_a_core[name] else run.wall_s)
+        for name, each in runs.items()
+    }
 
 
 def alone(case: Case, core: int = 0) -> Measured:
-    """One case, once, in a process pinned to one core."""
-    request = json.dumps([case.module, case.function, case.arguments, core])
-    environment = os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONHASHSEED": "0"}
+    """One case, once, in a process pinned to one core, or to as many as it has threads."""
+    cores = list(range(core, core + case.threads))
+    request = json.dumps([case.module, case.function, case.arguments, cores])
+    environment = os.environ | dict.fromkeys(THREADS, str(case.threads)) | {"PYTHONHASHSEED": "0"} | case.environment
     command = [sys.executable, "-m", "bench.beside", request]
     done = subprocess.run(command, cwd=HOUSE, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -89,15 +96,39 @@ def _cpu_seconds() -> float:
 def _child(request: str) -> None:
     import time
 
-    module, function, arguments, core = json.loads(request)
-    if hasattr(os, "sched_setaffinity") and core in os.sched_getaffinity(0):
-        os.sched_setaffinity(0, {core})
+    module, function, arguments, cores = json.loads(request)
+    if hasattr(os, "sched_setaffinity") and set(cores) <= os.sched_getaffinity(0):
+        os.sched_setaffinity(0, cores)
     work = getattr(importlib.import_module(module), function)(**arguments)
     cpu, wall = _cpu_seconds(), time.perf_counter()
     figures = work() or {}
     cpu, wall = _cpu_seconds() - cpu, time.perf_counter() - wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     print(json.dumps({"cpu_s": cpu, "wall_s": wall, "peak_mb": peak, "figures": figures}))
+
+
+def missed(rows: list[Row]) -> bool:
+    return any(row.ratio is not None and row.bar is not None and row.ratio < row.bar for row in rows)
+
+
+def show(rows: list[Row]) -> None:
+    """Print the table."""
+    from rich.console import Console  # here: a case's own process has no use for it
+    from rich.table import Table
+
+    table = Table(header_style="bold", show_edge=False, pad_edge=False)
+    for column in ("stage", "ours", "peer"):
+        table.add_column(column, overflow="fold")
+    for column in ("ratio", "bar"):
+        table.add_column(column, justify="right")
+    table.add_column("note", overflow="fold")
+    for row in rows:
+        table.add_row(row.stage, row.ours, row.peer, _times(row.ratio), _times(row.bar), row.note)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _times(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}×"
 
 
 if __name__ == "__main__":

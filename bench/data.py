@@ -16,10 +16,8 @@ import sys
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
-from rich.console import Console
-from rich.table import Table
 
-from bench.beside import CaseFailed, Row
+from bench.beside import CaseFailed, Row, missed, show
 
 Name = Literal["clean", "near", "encode", "novelty", "cost", "sql", "cached"]
 NAMES: tuple[Name, ...] = ("clean", "near", "encode", "novelty", "cost", "sql", "cached")
@@ -55,24 +53,8 @@ def run(
         except CaseFailed as error:
             sys.exit(f"bench.{name}: {error}")
     show(rows)
-    if any(row.ratio is not None and row.bar is not None and row.ratio < row.bar for row in rows):
+    if missed(rows):
         sys.exit(1)
-
-
-def show(rows: list[Row]) -> None:
-    table = Table(header_style="bold", show_edge=False, pad_edge=False)
-    for column in ("stage", "ours", "peer"):
-        table.add_column(column, overflow="fold")
-    for column in ("ratio", "bar"):
-        table.add_column(column, justify="right")
-    table.add_column("note", overflow="fold")
-    for row in rows:
-        table.add_row(row.stage, row.ours, row.peer, _times(row.ratio), _times(row.bar), row.note)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def _times(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}×"
 
 
 if __name__ == "__main__":

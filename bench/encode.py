@@ -41,7 +41,7 @@ def corpus(count: int, stories: str | None) -> Path:
         folder.mkdir(parents=True)
         texts = markov(count, path=stories)
         (folder / "shard.json").write_text(json.dumps([{"story": text} for text in texts]))
-        handles = {"stories": _split(texts), "tokenizer": _tokenizer(texts)}
+        handles = {"stories": _split(texts), "tokenizer": tokenizer_for(texts, VOCABULARY)}
         (folder / "megabytes.txt").write_text(str(sum(len(text.encode()) for text in texts) / 1e6))
         (folder / "handles.json").write_text(json.dumps({key: each.model_dump() for key, each in handles.items()}))
     return folder
@@ -65,12 +65,13 @@ def _split(texts: list[str]):
     return build(Stage("split", 1), Given(), {}, fill)
 
 
-def _tokenizer(texts: list[str]):
+def tokenizer_for(texts: list[str], pieces: int):
+    """The tokenizer dataset that our stage would make of these texts."""
     from lib.store import Config, Draft, Stage, build
     from lib.text.tokenizer import train
 
     class Given(Config):
-        vocab_size: int = VOCABULARY
+        vocab_size: int = pieces
 
     def fill(draft: Draft, config: Given) -> None:
         train(texts, draft.path / "tokenizer.model", config.vocab_size)
