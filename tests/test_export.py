@@ -94,10 +94,11 @@ def test_a_bare_text_begins_with_bos(exported, pieces, monkeypatch):
     assert spell.decode(spell("Once upon a time").input_ids, skip_special_tokens=True) == "Once upon a time"
 
 
-def test_tokenizer_json_spells_as_sentencepiece_does(pieces):
-    path = pieces.file("tokenizer.model")
-    ours = Tokenizer.load(path)
-    theirs = TheirTokenizer.from_str(json.dumps(huggingface.tokenizer(path.read_bytes())))
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_tokenizer_json_spells_as_sentencepiece_does(kind, tmp_path):
+    texts = [*tiny.stories(60)["text"].to_pylist(), *tiny.NUMBERS]
+    ours = train(texts, tmp_path / "tokenizer.model", 340, kind)
+    theirs = TheirTokenizer.from_str(json.dumps(huggingface.tokenizer(ours.model)))
 
     def same(text):
         ids = theirs.encode(text, add_special_tokens=False).ids

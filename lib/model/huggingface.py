@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-from lib.text.pieces import SentencePieces, opened, unpacked
+from lib.text.pieces import NORMAL, SentencePieces, opened, unpacked
 
 SPACE = "\u2581"
+NEVER = -1e4
+# "<0x0A>" in a text is six characters; cut behind the first, it is no byte piece
+BYTE_NAMES = {"type": "Split", "pattern": {"Regex": "<(?=0x[0-9A-F]{2}>)"}, "behavior": "Isolated", "invert": False}
 RENAMED = {
     "attention.wq": "self_attn.q_proj",
     "attention.wk": "self_attn.k_proj",
@@ -79,7 +82,7 @@ def generation_config(shape: Mapping, ends: Mapping[str, int]) -> dict[str, Any]
 def why_not(model: bytes) -> str | None:
     """Why `tokenizers` would spell text otherwise than this vocabulary; None where it spells alike."""
     pieces = opened(model)
-    if isinstance(pieces, SentencePieces) and not pieces.by_chunks:
+    if isinstance(pieces, SentencePieces) and pieces.kind is None:
         return "no tokenizer.json spells exactly as this SentencePiece vocabulary does; tokenizer.model is there"
     return None
 
@@ -87,8 +90,7 @@ def why_not(model: bytes) -> str | None:
 def tokenizer(model: bytes) -> dict[str, Any]:
     """tokenizer.json: the model's own, with BOS before every text; or made of SentencePiece's pairs.
 
-    The latter is exact for identity normalisation, byte fallback and dummy prefix (`why_not`). A piece may have come
-    from several pairs: each is a merge, best piece first, as SentencePiece picks by score. Strings such as `</s>`
+    The latter is exact for identity normalisation, byte fallback and dummy prefix (`why_not`). Strings such as `</s>`
     inside text become special ids here but not in SentencePiece: tokenizers parses them first.
     """
     if held := unpacked(model):
@@ -99,11 +101,7 @@ def tokenizer(model: bytes) -> dict[str, Any]:
     vocab = {pieces.id_to_piece(i): i for i in range(size)}
     plain = [i for i in range(size) if not (pieces.is_control(i) or pieces.is_byte(i) or pieces.is_unknown(i))]
     normal = {pieces.id_to_piece(i): i for i in plain}
-    merges = []
-    for piece in sorted(normal, key=lambda piece: (-pieces.get_score(normal[piece]), normal[piece])):
-        halves = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
-        whole = [pair for pair in halves if pair[0] in normal and pair[1] in normal]
-        merges += sorted(whole, key=lambda pair: (normal[pair[0]], normal[pair[1]]))
+    unigram = SentencePieces(model).kind == "unigram"
     special = [pieces.id_to_piece(i) for i in range(size) if pieces.is_control(i) or pieces.is_unknown(i)]
     return {
         "version": "1.0",
@@ -117,7 +115,7 @@ def tokenizer(model: bytes) -> dict[str, Any]:
                 {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
             ],
         },
-        "pre_tokenizer": None,
+        "pre_tokenizer": BYTE_NAMES if unigram else None,
         "post_processor": _begin(pieces.id_to_piece(pieces.bos_id()), pieces.bos_id()),
         "decoder": {
             "type": "Sequence",
@@ -128,19 +126,37 @@ def tokenizer(model: bytes) -> dict[str, Any]:
                 {"type": "Strip", "content": " ", "start": 1, "stop": 0},
             ],
         },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": pieces.id_to_piece(pieces.unk_id()),
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "byte_fallback": True,
-            "ignore_merges": False,
-            "vocab": vocab,
-            "merges": [list(pair) for pair in merges],
-        },
+        "model": _unigram(model) if unigram else _pairs(pieces, vocab, normal),
     }
+
+
+def _pairs(pieces: Any, vocab: Mapping[str, int], normal: Mapping[str, int]) -> dict[str, Any]:
+    """A piece may have come from several pairs: each is a merge, best piece first, as SentencePiece picks by score."""
+    merges = []
+    for piece in sorted(normal, key=lambda piece: (-pieces.get_score(normal[piece]), normal[piece])):
+        halves = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
+        whole = [pair for pair in halves if pair[0] in normal and pair[1] in normal]
+        merges += sorted(whole, key=lambda pair: (normal[pair[0]], normal[pair[1]]))
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": pieces.id_to_piece(pieces.unk_id()),
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": True,
+        "ignore_merges": False,
+        "vocab": vocab,
+        "merges": [list(pair) for pair in merges],
+    }
+
+
+def _unigram(model: bytes) -> dict[str, Any]:
+    """Bytes and controls score so low that no text is cut into them; SentencePiece does not look for them at all."""
+    table = SentencePieces(model).table()
+    rows = zip(*(table[name].to_pylist() for name in ("piece", "score", "kind")), strict=True)
+    vocab = [[piece, score if kind == NORMAL else NEVER] for piece, score, kind in rows]
+    return {"type": "Unigram", "unk_id": SentencePieces(model).unk_id, "vocab": vocab, "byte_fallback": True}
 
 
 def tokenizer_config(shape: Mapping, chat_template: str | None, special: Mapping[str, str]) -> dict[str, Any]:
