@@ -304,8 +304,8 @@ def test_pieces_are_drawn_as_often_as_they_are_likely():
 def test_top_k_leaves_exactly_k_pieces():
     expected = torch.tensor([2.0, 1.0, -math.inf, -math.inf, 0.9, -math.inf]).softmax(-1)
     torch.testing.assert_close(frequencies(Draw(top_k=3)), expected, atol=2e-4, rtol=0)
-    tied, _ = Draws([Draw(top_k=2)]).left(torch.ones(1, 5))
-    assert tied.tolist() == [[1, 1, 0, 0, 0]]
+    tied, ids = Draws([Draw(top_k=2)]).left(torch.ones(1, 5), torch.tensor([[5.0]]))
+    assert (tied.tolist(), ids[0, :2].tolist()) == ([[1, 1, 0, 0, 0]], [0, 1])
 
 
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.7, 0.9, 0.99])
@@ -333,10 +333,12 @@ def theirs(logits, how, ids):
 
 
 def ours(draws, logits, seen):
-    _, chosen = draws.processed(logits, seen)
-    left, ids = draws.left((chosen - chosen.amax(-1, keepdim=True)).exp())
-    p = left / left.sum(-1, keepdim=True)
-    return p if ids is None else torch.zeros_like(logits).scatter_add_(1, ids, p)
+    chosen = draws.penalise(logits, seen)
+    likely = draws.tempered(chosen - chosen.amax(-1, keepdim=True)).exp()
+    left, ids = draws.left(likely, likely.sum(-1, keepdim=True))
+    cut = torch.zeros_like(logits).scatter_(1, ids, left)
+    left = torch.where(draws.cut_B1, cut, likely)
+    return left / left.sum(-1, keepdim=True)
 
 
 HOWS = [
