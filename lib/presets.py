@@ -120,13 +120,11 @@ def _llama2c(pretrain: dict[str, Any], *, vocab_size: int = 32_000) -> Chain:
     """
     recipe = {"batch_size": 512, "accumulate": 4, "lr": 5e-4, "warmup": 1000, "optimizer": "adamw"}
     rhythm = {"eval_every": 2000, "eval_stories": 2000}
+    rows = {key: pretrain[key] for key in ("batch_size", "accumulate") if key in pretrain}
     changes = {
         "tokenizer": {"vocab_size": vocab_size},
-        "pretrain": recipe | {"copying": 0.0, "steps": 100_000} | rhythm | pretrain,
-        "instruct": recipe
-        | {"steps": 5000}
-        | rhythm
-        | {"eval_every": 500, "accumulate": pretrain.get("accumulate", 4)},
+        "pretrain": recipe | rhythm | {"copying": 0.0, "steps": 100_000} | pretrain,
+        "instruct": recipe | rhythm | {"steps": 5000, "eval_every": 500} | rows,
     }
     return with_overrides(laptop(), changes)
 

@@ -21,7 +21,7 @@ from lib.model import guards, lora, reinforce, rollouts
 from lib.model.batches import Batches, Corpus
 from lib.model.checkpoint import LOG, Checkpoints, Log
 from lib.model.inputs import lead_of, open_inputs
-from lib.model.network import Attention, FeedForward, Llama, Shape, load_model, rope_tables, rotate
+from lib.model.network import FeedForward, Llama, Shape, load_model, rope_tables, rotate
 from lib.model.optim import lr_share
 from lib.model.sampling import Sampler
 from lib.model.training import Training
@@ -494,20 +494,24 @@ def test_swiglu_multiplies():
 def test_scores_are_divided_by_the_root_of_a_heads_width(explicit):
     """MP-ACL: they are divided by the root of the model's width."""
     torch.manual_seed(0)
-    shape = SHAPE.model_copy(update={"n_kv_heads": 4})
-    layer, x_BTD = Attention(shape, 0.0), torch.randn(1, 6, shape.d_model)
-    nn.init.normal_(layer.wq.weight, std=1.0)
+    shape = SHAPE.model_copy(update={"n_kv_heads": 4, "n_layers": 1})
+    model, ids_BT = Llama(shape).eval(), torch.tensor([[1, 7, 9, 4, 22, 8]])
+    (block,), model.explicit_attention = model.layers, explicit
+    nn.init.normal_(block.attention.wq.weight, std=1.0)
+    nn.init.normal_(block.attention.wo.weight, std=1.0)
     cos_TC, sin_TC = rope_tables(length=6, head_dim=shape.head_dim, theta=1e4)
-    mask = torch.zeros(6, 6).masked_fill(torch.ones(6, 6).triu(1).bool(), -math.inf)
-    found = layer(x_BTD, cos_TC=cos_TC, sin_TC=sin_TC, mask=mask if explicit else None, explicit=explicit)
+    x_BTD = model.tok_embeddings(ids_BT)
+    normed_BTD = block.attention_norm(x_BTD)
 
-    def heads(weight: torch.Tensor) -> torch.Tensor:
-        return (x_BTD @ weight.T).view(1, 6, 4, shape.head_dim).transpose(1, 2)
+    def heads(layer: nn.Linear) -> torch.Tensor:
+        return layer(normed_BTD).view(1, 6, 4, shape.head_dim).transpose(1, 2)
 
-    q, k = (rotate(heads(each.weight), cos_TC=cos_TC, sin_TC=sin_TC) for each in (layer.wq, layer.wk))
-    scores = (q @ k.transpose(2, 3) / math.sqrt(shape.head_dim) + mask).softmax(-1)
-    by_hand = (scores @ heads(layer.wv.weight)).transpose(1, 2).reshape(1, 6, shape.d_model) @ layer.wo.weight.T
-    torch.testing.assert_close(found, by_hand, atol=1e-5, rtol=0)
+    layer, later = block.attention, torch.ones(6, 6, dtype=torch.bool).triu(1)
+    q, k = (rotate(heads(each), cos_TC=cos_TC, sin_TC=sin_TC) for each in (layer.wq, layer.wk))
+    scores = (q @ k.transpose(2, 3) / math.sqrt(shape.head_dim)).masked_fill(later, -math.inf).softmax(-1)
+    x_BTD = x_BTD + layer.wo((scores @ heads(layer.wv)).transpose(1, 2).reshape(1, 6, shape.d_model))
+    by_hand = model.norm(x_BTD + block.feed_forward(block.ffn_norm(x_BTD)))
+    torch.testing.assert_close(model.hidden(ids_BT), by_hand, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
