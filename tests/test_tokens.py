@@ -110,12 +110,12 @@ def test_every_task_is_its_instruction_its_input_and_its_answer(pieces, layout):
 
 def test_tasks_follow_one_another_in_conversations_of_their_own_side(pieces):
     tokenizer = Tokenizer.load(pieces.file("tokenizer.model"))
-    dataset, template = made(tasks(), pieces, "alpaca", part_rows=30, turns=3), Template(tokenizer)
+    dataset, template = made(tasks(), pieces, "alpaca", part_rows=30, turns=4), Template(tokenizer)
     found = spans(dataset, tokenizer)
     for side in ("train", "val", "test"):
         talk = [row for row in tasks().to_pylist() if row["split"] == side]
         for n, row in enumerate(talk):
-            before = [Turn(r["instruction"], r["text"], r["input"] or "") for r in talk[n - n % 3 : n]]
+            before = [Turn(r["instruction"], r["text"], r["input"] or "") for r in talk[n - n % 4 : n]]
             prompt, answer = found[row["story_id"]]
             assert prompt == template.prefix("alpaca", row["instruction"], row["input"] or "", before)
             assert tokenizer.decode(answer) == row["text"]

@@ -78,6 +78,67 @@ def test_the_openai_client_streams_what_it_also_gets_whole(client):
     assert chunks[0].storymill["prompt"] == "</s>Write a story about a cat<s>"
 
 
+TALK = [
+    {"role": "user", "content": "Sort a list."},
+    {"role": "assistant", "content": "Use sort."},
+    {"role": "user", "content": "Why?"},
+]
+
+
+@pytest.fixture
+def talking(engines):
+    """The models again, one of them taught tasks, in rows that hold a talk."""
+    for name, layout in (("base", "pretrain"), ("instruct", "alpaca")):
+        engines[name] = Engine.of(name, tiny.model("instruct", seed=1, layout=layout, max_length=600))
+    return engines
+
+
+def given(client, model, messages=TALK, **more):
+    ask = {"model": model, "messages": messages, "max_tokens": 4, "seed": 1, "extra_body": more}
+    whole = client.chat.completions.create(**ask).storymill
+    streamed = list(client.chat.completions.create(stream=True, **ask))[0].storymill
+    assert whole["prompt"] == streamed["prompt"] and whole["forgotten"] == streamed["forgotten"]
+    return whole["prompt"], whole["forgotten"]
+
+
+def test_a_model_of_tasks_is_given_the_talk_and_a_model_of_stories_the_request(talking, client):
+    prompt, _ = given(client, "instruct")
+    assert prompt.count("### Instruction:") == 2 and "Use sort.</s>" in prompt
+    assert given(client, "instruct", memory="none")[0].count("### Instruction:") == 1
+    assert "Sort a list.\nUse sort.\nWhy?\n\n### Response:" in given(client, "instruct", memory="joined")[0]
+    assert given(client, "aligned")[0] == "</s>Write a story about Why?<s>"
+    assert given(client, "base", memory="few-shot")[0].endswith("Sort a list.\nAI: Use sort.\nHuman: Why?\nAI:")
+    with pytest.raises(openai.BadRequestError, match="expected one of none, few-shot for this model"):
+        given(client, "aligned", memory="blocks")
+
+
+def test_turns_without_room_are_counted_and_the_models_say_what_they_remember(talking, client):
+    prompt, forgotten = given(client, "instruct", TALK[:2] * 20 + TALK)
+    assert forgotten + prompt.count("### Instruction:") == 22 and forgotten > 0
+    memories = {model.id: model.memories for model in client.models.list()}
+    assert memories == {
+        "base": ["none", "few-shot"],
+        "instruct": ["blocks", "window 3", "joined", "none", "few-shot"],
+        "aligned": ["none", "few-shot"],
+    }
+
+
+def test_a_title_ends_a_few_shot_answer_while_it_is_written(talking, monkeypatch):
+    engine = talking["base"]
+    written = engine.tokenizer.encode("It sat.\nHuman: Who ran? and so on for ever")
+    drawn = []
+
+    def draw(self, asking, prefix, telling):
+        for token in written:
+            drawn.append(token)
+            yield token
+
+    monkeypatch.setattr(Engine, "_tokens", draw)
+    telling = engine.tell(Asking("Who sat?", memory="few-shot"))
+    assert "".join(telling) == "It sat." and telling.ended
+    assert engine.tokenizer.decode(drawn).endswith("Human:")  # nothing was drawn behind the title
+
+
 def test_a_completion_goes_on_from_the_prompt(client):
     done = client.completions.create(model="base", prompt="One day, Tom", max_tokens=12, temperature=0)
     assert done.storymill["prompt"] == "<s>One day, Tom"
@@ -253,6 +314,20 @@ def test_the_terminal_tells_switches_and_explains(engines):
     assert text.count("tokens, ") == 2
     for told in ("found no model 'x'", "a number from 0 to 2", "found /no, expected"):
         assert told in text
+
+
+def test_the_terminal_remembers_forgets_and_says_what_had_no_room(talking, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Engine, "tell", lambda self, asking, tell=Engine.tell: asked.append(asking) or tell(self, asking)
+    )
+    talk = ["/model instruct", "/temperature 0", *["Sort a list."] * 3, "/memory window 2", "Why?", "/help"]
+    text = chatted(talking, *talk, "/forget", "Why?", "/model base", "/memory few-shot", "Who sat?", "/memory blocks")
+    assert [len(asking.turns) for asking in asked] == [0, 1, 2, 3, 0, 1]
+    assert [asking.memory for asking in asked] == [None] * 3 + ["window 2"] * 2 + ["few-shot"]
+    assert asked[1].turns[0].prompt == "Sort a list." and asked[1].turns[0].answer
+    assert "no room for the first 1 turns" in text and "now window 2" in text and "(4 turns)" in text
+    assert "found memory 'blocks', expected one of none, few-shot" in text
 
 
 def test_ctrl_c_stops_the_story_and_not_the_program(engines, monkeypatch):
