@@ -14,10 +14,11 @@ minutes, with its learning rate at zero at the end: ours for a fifteenth, a sixt
                (train.py's default), float32 as train.py has it on a CPU. Of its batch of 512 windows a CPU would see 75
                in 15 minutes: it gets 32 windows a step, a warm-up of 5 % and the learning rate of its 260K model, 1e-3
 
-Measured alike: each story alone, its first 256 tokens given BOS, and its end: EOS, or the BOS that llama2.c puts between
-stories. Bytes are those of the text; of a longer story the share of its tokens that was scored.
+Measured alike: each story alone, its first 256 tokens given BOS, and its end: EOS, or the BOS that llama2.c puts
+between stories. Bytes are those of the text; of a longer story the share of its tokens that was scored.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -44,7 +45,8 @@ def prepared(stories: str | None, heldout: str | None) -> Path:
     from lib.store import build
     from lib.text.tokenizer import Tokenizer
 
-    folder = Path(tempfile.gettempdir()) / "storymill-bench" / f"curve-{abs(hash((stories, heldout)))}"
+    name = hashlib.sha256(repr((stories, heldout, VOCABULARY, "curve-1")).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / "storymill-bench" / name
     if (folder / "handle.json").exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)

@@ -24,8 +24,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from lib import process, stages
 from lib.errors import Stopped, TransientError, UserError
@@ -34,6 +36,7 @@ from lib.store import Config, Dataset, Progress
 DEADLINE_S = 7 * 24 * 3600.0
 ERRORS = {"UserError": UserError, "TransientError": TransientError, "Stopped": Stopped}
 TORCHRUN = "STORYMILL_TORCHRUN"
+TURNS = count()  # every rank builds the same datasets in the same order
 REQUEST, ANSWERS = "request.json", "answers"
 # glibc gives large blocks back to the kernel after each step and faults them in again; keeping them is 6-15 % faster.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
@@ -113,7 +116,6 @@ def main() -> None:
     with (folder / ANSWERS).open("w", buffering=1) as answers:
         if role == "rank":
             _be_rank(request, folder, answers)
-            return
         for answer in _answers(request, answers) if role == "one" else _from_ranks(request, folder):
             answers.write(json.dumps(answer) + "\n")
 
@@ -193,26 +195,30 @@ def _first_error(failures: Mapping[int, Any], folder: Path, stage: str) -> dict[
     return known[0] if known else {"error": "TransientError", "text": f"the ranks of {stage} ended: {failures}"}
 
 
-def _be_rank(request: dict[str, Any], folder: Path, answers: IO[str]) -> None:
+def _be_rank(request: dict[str, Any], folder: Path, answers: IO[str]) -> NoReturn:
     """One rank: rank 0 of all speaks; the first on each machine says what came of it."""
+    from lib.model import parallel
+
     leads, first = os.environ["RANK"] == "0", os.environ["LOCAL_RANK"] == "0"
     with Path(os.devnull).open("w") as nowhere:
-        for answer in _answers(request, answers if leads else nowhere, _in_turn):
+        for answer in _answers(request, answers if leads else nowhere, in_turn):
             if "error" in answer:
                 told = folder / f"error-{os.environ['RANK']}.json"
                 told.with_suffix(".part").write_text(json.dumps(answer | {"at": time.time()}))
                 told.with_suffix(".part").rename(told)
-                sys.exit(1)
+                parallel.quit_rank(1)
             if first:
                 answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+    parallel.quit_rank()
 
 
-def _in_turn(stage: str, config: Config, inputs: Mapping[str, Dataset], say: Progress) -> Dataset:
+def in_turn(stage: str, config: Config, inputs: Mapping[str, Dataset], say: Progress) -> Dataset:
     """Rank 0 makes the dataset; the others help with its training, if there is any."""
     from lib.model import parallel
 
-    module, name = stages.module_of(stage), stages.request_name(stage, config, inputs)
-    turn, end = f"turn/{stage}/{name}", f"end/{stage}/{name}"
+    module, number = stages.module_of(stage), next(TURNS)
+    turn, end = f"turn/{number}", f"end/{number}"
     if os.environ["RANK"] == "0":
         begun: list[None] = []
         made = stages.build(stage, config, inputs, say, begin=lambda: begun.append(parallel.tell(turn, "work")))
@@ -221,10 +227,9 @@ def _in_turn(stage: str, config: Config, inputs: Mapping[str, Dataset], say: Pro
         parallel.tell(end, made.model_dump_json())
         return made
     if parallel.ask(turn) == "work":
-        try:
+        name = stages.request_name(stage, config, inputs)
+        with suppress(parallel.Trained):
             getattr(module, stage)(parallel.Onlooker(module.STAGE, name, config), config, **inputs)
-        except parallel.Trained:
-            say("trained", None, None)
     return Dataset.model_validate_json(parallel.ask(end))
 
 

@@ -180,3 +180,38 @@ def test_dropout_stands_where_llama2c_has_it():
     model = Llama(TINY, 0.3)
     assert sum(isinstance(module, nn.Dropout) for module in model.modules()) == 1 + 3 * TINY.n_layers
     assert not any(isinstance(module, nn.Dropout) for module in tiny().modules())
+
+
+@pytest.mark.parametrize("block", [None, 4, 5, 12])
+@pytest.mark.parametrize("documents", [False, True])
+def test_attention_in_blocks_of_queries_gives_the_numbers_of_whole_rows(block, documents):
+    model, rows = tiny(), ids()
+    document = torch.tensor([[0] * 5 + [1] * 7, [0] * 12]) if documents else None
+    expected = model(rows, document)
+    model.explicit_attention = True
+    for layer in model.layers:
+        layer.attention.block = block
+    assert torch.allclose(model(rows, document), expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_flex_attention_gives_the_numbers_of_sdpa():
+    # On a GPU it is compiled; its eager form runs anywhere, without gradients.
+    model, rows, document = tiny(d_model=64), ids(), torch.tensor([[0] * 5 + [1] * 7, [0] * 12])
+    expected = model(rows, document)
+    model.flex_attention = True
+    with pytest.warns(UserWarning, match="flex_attention called without torch.compile"):
+        assert torch.allclose(model(rows, document), expected, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_on_a_gpu_compiled_flex_attention_trains_like_sdpa():
+    rows, document = ids().cuda(), torch.tensor([[0] * 5 + [1] * 7, [0] * 12]).cuda()
+    gradients = []
+    for flex in (False, True):
+        model = tiny(d_model=64).cuda()
+        model.flex_attention = flex
+        forward = torch.compile(model) if flex else model
+        forward(rows, document).logsumexp(-1).sum().backward()
+        gradients.append(model.layers[0].attention.wq.weight.grad)
+    assert torch.allclose(*gradients, atol=1e-3)

@@ -12,6 +12,7 @@ same bytes.
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,10 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib.model import ascent, guards, heldout, outcome, rollouts
+from lib.model import ascent, gauge, guards, heldout, outcome, rollouts
 from lib.model.aligning import Aligning
 from lib.model.ascent import Climber
 from lib.model.batches import Batch, Batches
+from lib.model.board import Board
 from lib.model.checkpoint import LOG, Checkpoints, Log, set_weights
 from lib.model.network import Llama
 from lib.model.rewards import Rewards, Scores
@@ -74,13 +76,12 @@ class Run:
 def train(run: Run) -> None:
     """Align the policy in place and put the run's tables and facts into the draft."""
     set_up(run)
-    try:
+    with closing(run.log), closing(Board(run.draft, run.log)) as board:  # the next attempt opens them again
         for update in range(run.first_update, run.config.updates):
             if run.stopped:
                 break
             take_update(run, update)
-    finally:
-        run.log.close()  # also when it is stopped from outside: the next attempt opens it again
+        board.publish()
     set_weights(run.policy, run.best_weights)
     outcome.write(run)
 
@@ -132,7 +133,8 @@ def learn(run: Run, update: int) -> tuple[dict[str, Any], guards.Health]:
         run.log.add("rollouts", update=update + 1, story_id=run.prompts[row["prompt"]], **row)
     tokens = sum(map(len, kl))
     seconds = time.perf_counter() - started
-    run.log.add("speed", step=update + 1, tokens_per_s=tokens / seconds, mfu=None, seconds=seconds)
+    speed = {"tokens_per_s": tokens / seconds, "mfu": None, "seconds": seconds}  # writing is not bound by FLOP/s
+    run.log.add("speed", step=update + 1, **speed, memory_mb=gauge.memory_mb(run.policy.norm.weight.device))
     now = health(run, written, scores)
     row = {"update": update + 1, "kl": math.fsum(float(each.sum()) for each in kl) / tokens, "heldout_reward": None}
     row |= asdict(taken) | {"pairs": len(seen.pairs) if run.config.form == "dpo" else None}
@@ -208,7 +210,8 @@ def show(run: Run, update: int) -> None:
     stopped = f" · stopped: {run.stopped}" if run.stopped else ""
     run.draft.progress(
         f"update {update + 1}/{run.config.updates} · reward {row['reward']:.3f}{held_out} · "
-        f"KL {row['kl']:.3f} nats/token · {speed['seconds']:.1f} s{stopped}",
+        f"KL {row['kl']:.3f} nats/token · {gauge.told(speed)} · "
+        f"{gauge.duration(speed['seconds'] * (run.config.updates - update - 1))} left{stopped}",
         update + 1,
         run.config.updates,
     )

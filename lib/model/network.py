@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from lib.errors import UserError
 from lib.model.shape import Shape
@@ -32,6 +33,7 @@ from lib.model.shape import Shape
 ROPE = "half"  # channel c turns with channel c + C/2, as Hugging Face has it; llama2.c turns neighbours ("interleaved")
 IGNORE = -1  # a target that is not scored
 MODEL_FILES = ("model.safetensors", "model.json")
+Mask = Tensor | BlockMask | None  # what may be seen; None: plain causal
 RESIDUAL = ("wo", "w2")  # the two projections that add to the residual stream
 
 
@@ -74,7 +76,7 @@ class Attention(nn.Module):
         self.wo = nn.Linear(shape.d_model, shape.d_model, bias=False)
         self.drop_scores, self.drop = dropping(dropout), dropping(dropout)
 
-    def forward(self, x_BTD: Tensor, *, cos_TC: Tensor, sin_TC: Tensor, mask: Tensor | None, explicit: bool) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, cos_TC: Tensor, sin_TC: Tensor, mask: Mask, explicit: bool) -> Tensor:
         B, T, D = x_BTD.shape
         q_BHTC = self.wq(x_BTD).view(B, T, self.n_heads, self.head_dim).transpose(1, 2)
         k_BHTC = self.wk(x_BTD).view(B, T, self.n_kv_heads, self.head_dim).transpose(1, 2)
@@ -85,10 +87,11 @@ class Attention(nn.Module):
             k_BHTC, v_BHTC = (each.repeat_interleave(group, dim=1) for each in (k_BHTC, v_BHTC))
         if explicit:
             out_BHTC = self._explicit(q_BHTC / math.sqrt(self.head_dim), k_BHTC, v_BHTC, mask)
+        elif isinstance(mask, BlockMask):
+            out_BHTC = flex_attention(q_BHTC, k_BHTC, v_BHTC, block_mask=mask)
         else:
-            share = (
-                self.drop_scores.p if isinstance(self.drop_scores, nn.Dropout) and self.drop_scores.training else 0.0
-            )
+            dropped = self.drop_scores  # by its own switch, for an evaluation puts out the dropouts alone
+            share = dropped.p if isinstance(dropped, nn.Dropout) and dropped.training else 0.0
             out_BHTC = F.scaled_dot_product_attention(
                 q_BHTC, k_BHTC, v_BHTC, attn_mask=mask, dropout_p=share, is_causal=mask is None
             )
@@ -129,7 +132,7 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(width=shape.d_model, eps=shape.norm_eps)
         self.ffn_norm = RMSNorm(width=shape.d_model, eps=shape.norm_eps)
 
-    def forward(self, x_BTD: Tensor, *, cos_TC: Tensor, sin_TC: Tensor, mask: Tensor | None, explicit: bool) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, cos_TC: Tensor, sin_TC: Tensor, mask: Mask, explicit: bool) -> Tensor:
         normed_BTD = self.attention_norm(x_BTD)
         x_BTD = x_BTD + self.attention(normed_BTD, cos_TC=cos_TC, sin_TC=sin_TC, mask=mask, explicit=explicit)
         return x_BTD + self.feed_forward(self.ffn_norm(x_BTD))
@@ -152,6 +155,7 @@ class Llama(nn.Module):
         # parameters on one core) and lose in eager (2.5 times slower than SDPA). compute.prepare sets the switch.
         self.explicit_attention = False
         # (x_ND, weight_VD, targets_N) -> nats, never holding all logits; compute.prepare sets it where they are many
+        self.flex_attention = False  # on a GPU, compiled
         self.nats_in_chunks: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         self.tok_embeddings = nn.Embedding(shape.vocab_size, shape.d_model)
         self.drop = dropping(dropout)
@@ -198,15 +202,29 @@ class Llama(nn.Module):
             )
         return self.norm(x_BTD)
 
-    def _mask(self, *, ids_BT: Tensor, document_BT: Tensor | None) -> Tensor | None:
+    def _mask(self, *, ids_BT: Tensor, document_BT: Tensor | None) -> Mask:
         """What may be seen, or None: plain causal by SDPA."""
         if document_BT is None and not self.explicit_attention:
             return None
-        T = ids_BT.shape[1]
+        B, T = ids_BT.shape
+        if (
+            self.flex_attention and document_BT is not None and not isinstance(self.drop, nn.Dropout)
+        ):  # it has no dropout
+            return _block_mask(document_BT)
         seen = torch.ones(T, T, dtype=torch.bool, device=ids_BT.device).tril()[None, None]
         if document_BT is not None:
             seen = seen & (document_BT[:, None, :, None] == document_BT[:, None, None, :])
         return seen
+
+
+def _block_mask(document_BT: Tensor) -> BlockMask:
+    """For FlexAttention: which blocks of positions hold any that may be seen."""
+
+    def seen(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return (q >= k) & (document_BT[b, q] == document_BT[b, k])
+
+    B, T = document_BT.shape
+    return create_block_mask(seen, B, None, T, T, device=document_BT.device)
 
 
 def nats_per_target(*, logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:

@@ -14,12 +14,14 @@ Rank 0 alone holds the dataset's lock, writes into its draft and speaks; the oth
 """
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, distributed, nn
@@ -107,10 +109,8 @@ def join(training: Training) -> Ranks:
         on_gpu = training.device != "cpu" and torch.cuda.is_available()
         if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        _joined.append(len(_joined))
-        store = distributed.PrefixStore(f"run-{len(_joined)}", _store())  # a process may train more than once
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=STUCK)
+        distributed.init_process_group(backend, store=_store(), rank=rank, world_size=size, timeout=STUCK)
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), training.sharding == "fsdp")
     if training.batch_size % (ranks.size * training.accumulate):
         raise UserError(
@@ -122,12 +122,20 @@ def join(training: Training) -> Ranks:
 
 def leave(ranks: Ranks) -> None:
     """Behind the last exchange. Raises Trained in every rank but the first."""
-    if ranks.size == 1:
-        return
     ranks.wait()
-    distributed.destroy_process_group()
     if not ranks.leads:
         raise Trained
+
+
+def quit_rank(code: int = 0) -> NoReturn:
+    """The end of a rank's process, without destructors.
+
+    destroy_process_group leaves the group to DDP's reference; when that is freed, the group joins its threads while it
+    holds Python's lock, which they may want: seen to hang in one of five runs (torch 2.13, gloo).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 # ---- whose turn it is: rank 0 may find the dataset made already, and then nobody has to train
@@ -154,7 +162,6 @@ def _store() -> distributed.Store:
 
 
 _opened: distributed.Store | None = None
-_joined: list[int] = []
 
 
 # ---- models
@@ -212,7 +219,10 @@ class Spread:
 
 
 def _replicated(loss: _Loss) -> nn.Module:
-    return nn.parallel.DistributedDataParallel(loss, broadcast_buffers=False, gradient_as_bucket_view=True)
+    # The tables of RoPE are the same everywhere. torch 2.13 has renamed the word for it, and warns of the old one.
+    known = signature(nn.parallel.DistributedDataParallel).parameters
+    word = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return nn.parallel.DistributedDataParallel(loss, gradient_as_bucket_view=True, **{word: False})
 
 
 def _sharded(loss: _Loss, dtype: torch.dtype) -> Any:
