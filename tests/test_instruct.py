@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from lib.errors import UserError
 from lib.model import compute
+from lib.model.batches import Batches, Corpus
 from lib.model.inputs import open_inputs
 from lib.model.network import load_model
 from lib.model.training import Training
@@ -117,6 +118,12 @@ def test_a_padded_row_holds_one_story_scored_from_its_bos_to_its_eos():
         assert expected[num_prompt - 1] == 1 and expected[-1] == 2  # BOS and EOS are learned
         assert batch.targets_BT[b].tolist() == expected + [-1] * (batch.targets_BT.shape[1] - len(expected))
     assert batch.ids_BT.shape[1] <= 128
+
+
+def test_a_padded_row_has_one_story_however_much_room_is_left():
+    corpus = Corpus(tokens=inputs("padded")["tokens"], split="train")
+    rows = Batches(corpus=corpus, row_length=512, batch_size=8, packed=False).plan(0)
+    assert rows.num_rows == len(corpus) and sorted(rows.pieces[:, 0].tolist()) == list(range(len(corpus)))
 
 
 def test_answers_alone_are_scored_in_alpaca():
