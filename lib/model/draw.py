@@ -130,7 +130,10 @@ class Draws:
             enough_B1 = enough_B1 | (best_BM.sum(-1, keepdim=True) > self.top_p_B1 * total_B1)
             if bool((enough_B1 | (best_BM[:, -1:] < self.min_p_B1)).all()):
                 return best_BM, ids_BM
-        return likely_BV.sort(descending=True, stable=True)
+        if likely_BV.is_cuda or likely_BV.shape[1] < WIDE:
+            return likely_BV.sort(descending=True, stable=True)
+        order_BV = torch.from_numpy(np.argsort(likely_BV.numpy(), axis=-1)).flip(-1)  # 20 ms where torch takes 121
+        return likely_BV.gather(1, order_BV), order_BV
 
 
 def inverse_cdf(p_BV: Tensor, uniform_B: Tensor) -> Tensor:

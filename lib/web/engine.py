@@ -7,13 +7,16 @@ need no model must not import this module.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from lib.errors import UserError
+from lib.model.draw import Draw
 from lib.model.inputs import require_form
 from lib.model.network import load_model
 from lib.model.sampling import Sampler
@@ -21,11 +24,12 @@ from lib.model.scoring import WIDE
 from lib.store import Dataset, newest_of, root
 from lib.text.template import FEW_SHOT, Template, Turn
 from lib.text.tokenizer import Tokenizer
+from lib.web.desk import Desk, Ticket
 from lib.web.memory import Given, as_request, given, memory_of
+from lib.web.unfolding import Unfolding
 
 # what people call the stages' models
 MODELS = {"base": ("pretrain", "adopt"), "instruct": ("instruct",), "aligned": ("align",)}
-REPLACEMENT = "\ufffd"  # what bytes decode to while their character is not whole yet
 ROOM = 8  # tokens that must be left for the story
 
 
@@ -45,25 +49,61 @@ class Asking:
     stop: tuple[str, ...] = ()
     turns: tuple[Turn, ...] = ()
     memory: str | None = None  # None: the one of the model's layout
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    number: int = 0  # of several answers to the same request under the same seed
 
 
 @dataclass
 class Telling:
-    """A story on its way: iterate for its text; the counts grow as it does."""
+    """A story on its way: iterate once for its text, in a thread or in an event loop; the counts grow as it does."""
 
     prompt: str  # what the model is given, control pieces shown
     prompt_tokens: int
-    pieces: Iterator[str] = field(repr=False)
-    tokens: int = 0
-    ended: bool = False  # the model, or a stop string, ended it; otherwise the room did
+    ticket: Ticket = field(repr=False)
+    unfolding: Unfolding = field(repr=False)
     forgotten: int = 0  # earlier turns for which there was no room
+    scores: list[tuple[int, float]] = field(default_factory=list, repr=False)  # the ids told, their log-probabilities
+    ended: bool = False  # the model, or a stop string, ended it; otherwise the room did
+
+    @property
+    def tokens(self) -> int:
+        return len(self.scores)
 
     def __iter__(self) -> Iterator[str]:
-        return self.pieces
+        """Text that can no longer change: whole characters, and nothing that may be the start of a stop string."""
+        with closing(iter(self.ticket)) as drawn:  # type: ignore[type-var]
+            for each in drawn:
+                if text := self._take(each):
+                    yield text
+                if self.unfolding.found:
+                    break
+        if text := self._rest():
+            yield text
+
+    async def until(self, deadline: float) -> AsyncIterator[str]:
+        """The same in an event loop; at `deadline` (the loop's time) the story is cut off."""
+        async with aclosing(self.ticket.until(deadline)) as drawn:  # type: ignore[type-var]
+            async for each in drawn:
+                if text := self._take(each):
+                    yield text
+                if self.unfolding.found:
+                    break
+        if text := self._rest():
+            yield text
+
+    def _take(self, drawn: tuple[int, float]) -> str:
+        self.scores.append(drawn)
+        return self.unfolding.add(drawn[0])
+
+    def _rest(self) -> str:
+        self.ended = self.ticket.row.ended or self.unfolding.found
+        return self.unfolding.rest()
 
 
 class Engine:
-    """A loaded model with its tokenizer. Not for two threads at once: the caller takes turns."""
+    """A loaded model with its tokenizer. For many threads at once: its desk writes their stories together."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -76,6 +116,7 @@ class Engine:
         self.max_length = model.shape.max_length
         self.num_params = model.shape.num_params
         self.sampler = Sampler(model)
+        self.desk = Desk(self.sampler)
         if model.shape.d_model < WIDE:
             torch.set_num_threads(1)  # one token of a small model is too little to share (see WIDE)
 
@@ -108,46 +149,21 @@ class Engine:
 
     def tell(self, asking: Asking) -> Telling:
         """Start a story. Nothing is computed before the first piece is asked for."""
-        found = self.given(asking)
-        asking = replace(asking, stop=asking.stop + found.stops)
-        telling = Telling(self.shown(found.ids), len(found.ids), iter(()), forgotten=found.forgotten)
-        telling.pieces = self._pieces(asking, found.ids, telling)
-        return telling
-
-    def _pieces(self, asking: Asking, prefix: list[int], telling: Telling) -> Iterator[str]:
-        """Text that can no longer change: whole characters, and nothing that may be the start of a stop string."""
-        begun = self.tokenizer.decode(prefix) if asking.mode == "opening" else ""
-        story, told = list(prefix) if begun else [], len(begun)
-        for token in self._tokens(asking, prefix, telling):
-            story.append(token)
-            text = self.tokenizer.decode(story)
-            end, found = stop_at(text, asking.stop, told)
-            if text.endswith(REPLACEMENT) and not found:
-                continue
-            if end > told:
-                yield text[told:end]
-                told = end
-            if found:
-                telling.ended = True
-                return
-        text = self.tokenizer.decode(story)
-        if len(text) > told:
-            yield text[told:]
-
-    def _tokens(self, asking: Asking, prefix: list[int], telling: Telling) -> Iterator[int]:
-        """The story's ids. The sampler keeps a stop id to itself: fewer ids than there was room for means one came."""
-        room = min(asking.max_tokens, self.max_length - len(prefix))
-        for token in self.sampler.stream(
-            prefix,
-            max_new=room,
-            temperature=asking.temperature,
-            top_p=asking.top_p,
-            stop_ids=self.template.stop_ids(self.layout),
-            seed=asking.seed,
-        ):
-            telling.tokens += 1
-            yield token
-        telling.ended = telling.tokens < room
+        found, decode = self.given(asking), self.tokenizer.decode
+        stops = asking.stop + found.stops
+        row = self.sampler.row(
+            found.ids,
+            max_new=asking.max_tokens,
+            seed=np.random.SeedSequence([asking.seed, asking.number, *found.ids]),
+            how=Draw(asking.temperature, asking.top_p, asking.top_k, asking.min_p, asking.repetition_penalty),
+            stop_ids=frozenset(self.template.stop_ids(self.layout)),
+            stop_strings=stops,
+            decode=decode,
+        )
+        # An opening is decoded together with its story: alone, the story would lose the blank it starts with.
+        unfolding = Unfolding(decode, found.ids if asking.mode == "opening" else (), stops)
+        ticket = Ticket(self.desk, row)
+        return Telling(self.shown(found.ids), len(found.ids), ticket, unfolding, found.forgotten)
 
     def shown(self, ids: Sequence[int]) -> str:
         """Ids as text with `<s>` and `</s>` where the control pieces stand."""
@@ -159,18 +175,6 @@ class Engine:
             else:
                 run.append(token)
         return text + self.tokenizer.decode(run)
-
-
-def stop_at(text: str, stops: Sequence[str], start: int) -> tuple[int, bool]:
-    """How far `text` is certain from `start` on, and whether a stop string was found there (it is left out).
-
-    The end is held back while it may be the beginning of a stop string.
-    """
-    hits = [at for stop in stops if (at := text.find(stop, start)) >= 0]
-    if hits:
-        return min(hits), True
-    held = max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
-    return max(start, len(text) - held), False
 
 
 def engine_of(name: str) -> Engine:
