@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NoReturn
 from cyclopts import App, Parameter, validators
 
 from flows import wiring
-from lib import overrides, presets, store
+from lib import choice, overrides, presets, store
 from lib.errors import Stopped, TransientError, UserError
 
 app = App(
@@ -23,9 +23,9 @@ app = App(
 )
 Overrides = overrides.overrides_of(presets.Chain, presets.laptop())
 Changes = Annotated[Overrides | None, Parameter(name="*", group="Settings of each stage (laptop's in brackets)")]
-Source = Annotated[presets.Source, Parameter(name="*")]
+Source = Annotated[choice.Source, Parameter(name="*")]
 More = Annotated[int | None, Parameter(validator=validators.Number(gte=0))]
-ASIS = presets.Source()
+ASIS = choice.Source()
 Model = Literal["aligned", "instruct", "base"]
 
 
@@ -45,7 +45,9 @@ def run(
     """
     from flows import session
 
-    session.run(presets.chosen(source, changes), more)
+    config = choice.chosen(source, changes)
+    choice.require_base(source, config)
+    session.run(config, more)
 
 
 @app.command
@@ -77,7 +79,7 @@ def generate(
         )
     if thin is None and count is not None:
         raise UserError("found --count without --thin; how many stories a plan asks for is --generate.plan.count")
-    config = presets.chosen(source, changes)
+    config = choice.chosen(source, changes)
     if thin is not None:
         session.generate_thin(config, thin, count)
     else:
@@ -102,12 +104,20 @@ def plan(
     from lib.web.plan import Plan
 
     found = Plan()
-    wiring.everything(presets.chosen(source, changes), found.do)
+    wiring.everything(choice.chosen(source, changes), found.do)
     tables.show(["stage", "a run would", "why"], [(line.stage, line.what, line.why) for line in found.lines], "table")
     if config := found.unmade.get("generate") or found.unmade.get("selfinstruct"):
         if pilot:
             cost.pilot(config, pilot, lambda text, *_: print(text, file=sys.stderr))
         print("\nrequests:", *cost.lines(config), sep="\n  ")
+
+
+@app.command(name="presets")
+def show_presets() -> None:
+    """List the presets: parameters, what each needs, and whose model it reproduces."""
+    from lib.web import choices, tables
+
+    tables.show(choices.COLUMNS, choices.rows(), "table")
 
 
 @app.command

@@ -81,6 +81,8 @@ def start(config: StoriesConfig) -> str:
     """A server that runs, and what Prefect prints of a flow in the house's form; the address of its page."""
     if config.ingest:
         stages.external("ingest", config.ingest)  # a missing file is said before anything is started
+    if adopted := getattr(config, "adopt", None):
+        stages.external("adopt", adopted)
     page = server.ensure()
     os.environ.setdefault(
         "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT", "%(asctime)s  %(task_run_name)-15s %(message)s"

@@ -32,6 +32,10 @@ def vocabulary(config: VocabularyConfig, do: Do) -> Made:
     """… and on to token shards: whole stories for pretraining, instruction + story for the rest."""
     made = stories(config, do)
     split = made["split"]
+    if config.adopt:  # a public model comes with its vocabulary, and needs no pretraining
+        tokenizer = do("adopt", config.adopt)
+        instructions = do("tokens", config.instructions, stories=split, tokenizer=tokenizer)
+        return made | {"adopt": tokenizer, "tokenizer": tokenizer, "instructions": instructions}
     tokenizer = do("tokenizer", config.tokenizer, stories=split)
     tokens = do("tokens", config.tokens, stories=split, tokenizer=tokenizer)
     instructions = do("tokens", config.instructions, stories=split, tokenizer=tokenizer)
@@ -42,18 +46,24 @@ def training(config: Chain, do: Do) -> Made:
     """… and on to the three models."""
     made = vocabulary(config, do)
     split, tokenizer, asked = made["split"], made["tokenizer"], made["instructions"]
-    base = do("pretrain", config.pretrain, tokens=made["tokens"], tokenizer=tokenizer)
+    if not config.adopt:
+        made["pretrain"] = do("pretrain", config.pretrain, tokens=made["tokens"], tokenizer=tokenizer)
+    base = made["adopt" if config.adopt else "pretrain"]
     instruct = do("instruct", config.instruct, base=base, tokens=asked, tokenizer=tokenizer)
-    aligned = do("align", config.align, model=instruct, stories=split, tokens=asked, tokenizer=tokenizer)
-    return made | {"pretrain": base, "instruct": instruct, "align": aligned}
+    model = instruct
+    if config.aligned_from == "base":
+        model, asked = base, made.get("tokens") or do("tokens", config.tokens, stories=split, tokenizer=tokenizer)
+    aligned = do("align", config.align, model=model, stories=split, tokens=asked, tokenizer=tokenizer)
+    return made | {"instruct": instruct, "align": aligned}
 
 
 def everything(config: Chain, do: Do) -> Made:
     """… and on to the comparison, the exported model and the report."""
     made = training(config, do)
-    models = {"base": made["pretrain"], "instruct": made["instruct"], "aligned": made["align"]}
+    base = made["adopt" if config.adopt else "pretrain"]
+    models = {"base": base, "instruct": made["instruct"], "aligned": made["align"]}
     split, tokenizer = made["split"], made["tokenizer"]
     evaluate = do("evaluate", config.evaluate, **models, stories=split, tokenizer=tokenizer)
-    export = do("export", config.export, model=made["align"], tokenizer=tokenizer)
+    export = do("export", config.export, model=made["align"], tokenizer=tokenizer, stories=split)
     made |= {"evaluate": evaluate, "export": export}
     return made | {"report": do("report", config.report, **made)}

@@ -13,14 +13,16 @@ def report(
     dedup: Dataset,
     split: Dataset,
     tokenizer: Dataset,
-    tokens: Dataset,
-    natural: Dataset,
-    pretrain: Dataset,
+    instructions: Dataset,
     instruct: Dataset,
     align: Dataset,
     evaluate: Dataset,
     export: Dataset,
+    novelty: Dataset | None = None,
+    tokens: Dataset | None = None,
+    pretrain: Dataset | None = None,
+    adopt: Dataset | None = None,
 ) -> Dataset:
     """Draw the curves and write the page that tells what the chain has made."""
-    made = {name: value for name, value in locals().items() if name != "config"}
+    made = {name: value for name, value in locals().items() if isinstance(value, Dataset)}
     return perform(stage, config, in_child=True, **made)

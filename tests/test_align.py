@@ -9,6 +9,7 @@ from lib.errors import UserError
 from lib.model import guards
 from lib.stages.align import AlignConfig, align
 from lib.store import Dataset, build, connect
+from lib.text.words import words
 from tests import tiny
 
 E_REWARD = f"{__name__}.share_of_e"
@@ -17,6 +18,9 @@ E_REWARD = f"{__name__}.share_of_e"
 def share_of_e(prompts, stories):
     """The share of letters that are an e: what any network can learn in a few updates."""
     return [story.count("e") / max(len(story), 1) for story in stories]
+
+
+FREE = {"distinct_2": 0.0, "concept_per_100": 100.0, "share_ended": 0.0, "val_bits_per_byte": 100.0, "kl": 99.0}
 
 
 def small(**changed) -> AlignConfig:
@@ -33,7 +37,13 @@ def small(**changed) -> AlignConfig:
         "checkpoint_every": 1,
         "precision": "fp32",
         "threads": 1,
-        "guards": {"distinct_2": 0.0, "concept_per_100": 100.0, "share_ended": 0.0, "val_bits_per_byte": 100.0},
+        "guards": {
+            "distinct_2": 0.0,
+            "concept_per_100": 100.0,
+            "share_ended": 0.0,
+            "val_bits_per_byte": 100.0,
+            "kl": 99.0,
+        },
     }
     return AlignConfig(**(settings | changed))
 
@@ -57,6 +67,17 @@ def inputs() -> dict[str, Dataset]:
     )
     model = trained_with(pieces, tiny.model("instruct", seed=1))
     return {"model": model, "stories": split, "tokens": natural, "tokenizer": pieces}
+
+
+def template_of(inputs):
+    from lib.text.template import Template
+    from lib.text.tokenizer import Tokenizer
+
+    return Template(Tokenizer.load(inputs["tokenizer"].file("tokenizer.model")))
+
+
+def prompts_of(inputs, config, layout="natural"):
+    return stage.prompts_of(inputs["stories"], config, template_of(inputs), layout, 160)
 
 
 def run(config, inputs, on_progress=None) -> Dataset:
@@ -86,10 +107,10 @@ def test_every_rollout_and_every_update_is_a_row(inputs):
 
 
 def test_the_rewarded_stories_become_likelier_on_held_out_prompts(inputs):
-    made = run(small(updates=16, prompts_per_update=8, lr=1e-2, kl_coef=0.0, heldout_prompts=10, eval_every=8), inputs)
+    made = run(small(updates=16, prompts_per_update=8, lr=1e-2, kl_coef=0.0, heldout_prompts=5, eval_every=8), inputs)
     facts = made.facts
     assert facts["kept_update"] > 0
-    assert facts["reward_after"] > facts["reward_before"] + 0.02
+    assert facts["reward_after"] > facts["reward_before"] + 0.015
     before, after = (json.loads(each.file("model.json").read_bytes()) for each in (inputs["model"], made))
     assert after == before | {"stage": "align"}
     assert made.file("model.safetensors").read_bytes() != inputs["model"].file("model.safetensors").read_bytes()
@@ -97,7 +118,15 @@ def test_the_rewarded_stories_become_likelier_on_held_out_prompts(inputs):
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"method": "lora", "rank": 2}, {"form": "tinycatstories"}, {"estimator": "exact"}], ids=str
+    "changed",
+    [
+        {"anchor_coef": 0.5, "anchor_rows": 2},
+        {"method": "lora", "rank": 2},
+        {"form": "tinycatstories"},
+        {"form": "grpo", "estimator": "k3", "epochs": 2},
+        {"form": "dpo", "epochs": 2},
+    ],
+    ids=str,
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(inputs, changed):
     config = small(checkpoint_every=2, updates=5, **changed)
@@ -142,18 +171,18 @@ def test_a_breach_stops_the_updates_and_keeps_the_best_model_before_it(inputs):
 
 
 def test_held_out_prompts_are_of_val_rows_and_never_of_train_rows(inputs):
-    from lib.text.template import Template
-    from lib.text.tokenizer import Tokenizer
-
-    template = Template(Tokenizer.load(inputs["tokenizer"].file("tokenizer.model")))
+    template = template_of(inputs)
     rows = inputs["stories"].table(["summary", "split"]).to_pylist()
-    train, held_out = stage.prompts_of(inputs["stories"], small(heldout_prompts=99), template, 160)
+    found = prompts_of(inputs, small(heldout_prompts=99, report_prompts=99))
+    train, choosing, reported = found.train, found.choosing, found.reported
     assert set(train) == {"Write " + row["summary"] for row in rows if row["split"] == "train"}
-    assert set(held_out) == {"Write " + row["summary"] for row in rows if row["split"] == "val"} - set(train)
-    assert len(set(train)) == len(train)
-    assert len(stage.prompts_of(inputs["stories"], small(heldout_prompts=2), template, 160)[1]) == 2
-    with pytest.raises(UserError, match="no usable summary among its train rows.*at most 2 tokens"):
-        stage.prompts_of(inputs["stories"], small(), template, 4)
+    held_out = {"Write " + row["summary"] for row in rows if row["split"] == "val"} - set(train)
+    assert sorted(choosing + reported) == sorted(held_out)
+    assert 0 <= len(choosing) - len(reported) <= 1
+    few = prompts_of(inputs, small(heldout_prompts=2, report_prompts=1))
+    assert (len(few.choosing), len(few.reported)) == (2, 1)
+    with pytest.raises(UserError, match="0 usable prompts from its train rows.*at most 2 tokens"):
+        stage.prompts_of(inputs["stories"], small(), template, "natural", 4)
 
 
 def test_a_story_without_an_end_pays_the_penalty(inputs):
@@ -168,19 +197,225 @@ def test_a_story_without_an_end_pays_the_penalty(inputs):
     assert False in ends
 
 
-def test_a_model_that_was_never_shown_an_instruction_is_refused(inputs):
+def test_tokens_in_another_layout_than_the_models_are_refused(inputs):
     base = trained_with(inputs["tokenizer"], tiny.model("pretrain", seed=1, layout="pretrain"))
-    with pytest.raises(UserError, match="expected 'natural'"):
+    with pytest.raises(UserError, match="in the layout 'pretrain', but tokens/.* are in 'natural'"):
         run(small(), inputs | {"model": base})
 
 
-def test_one_sample_has_no_baseline():
-    with pytest.raises(ValueError, match="the others are the baseline"):
-        AlignConfig(samples_per_prompt=1)
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"samples_per_prompt": 1}, "form rloo needs samples_per_prompt of at least 2"),
+        ({"samples_per_prompt": 1, "form": "grpo"}, "form grpo needs samples_per_prompt of at least 2"),
+        ({"samples_per_prompt": 1, "form": "dpo"}, "form dpo needs samples_per_prompt of at least 2"),
+        ({"epochs": 2, "form": "tinycatstories"}, "takes one step on its stories"),
+        ({"rewards": {"judge": 1.0}}, "give judge.model"),
+        ({"prompts": ("a",), "prompts_file": "b"}, "expected one of them"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_learned_with_are_refused(settings, told):
+    with pytest.raises(ValueError, match=told):
+        AlignConfig(**settings)
     AlignConfig(samples_per_prompt=1, form="tinycatstories")
 
 
+# ---- a base model, and prompts of the user's own
+
+
+@pytest.fixture
+def base_inputs(inputs) -> dict[str, Dataset]:
+    from lib.stages import tokens
+
+    made = {"stories": inputs["stories"], "tokenizer": inputs["tokenizer"]}
+    openings = build(tokens.STAGE, tokens.TokensConfig(layout="pretrain"), made, tokens.tokens)
+    base = trained_with(inputs["tokenizer"], tiny.model("pretrain", seed=1, layout="pretrain"))
+    return inputs | {"model": base, "tokens": openings}
+
+
+def test_a_base_model_goes_on_from_the_first_words_of_stories(base_inputs):
+    made = run(small(updates=2, opening_words=9), base_inputs)
+    rows = {row["story_id"]: row for row in base_inputs["stories"].table().to_pylist()}
+    for row in made.table(table="rollouts").to_pylist():
+        assert row["prompt"] == " ".join(rows[row["story_id"]]["text"].split()[:9])
+        assert rows[row["story_id"]]["split"] == "train"
+        assert row["text"].startswith(row["prompt"])  # what is rewarded is the whole story
+        assert len(row["text"]) > len(row["prompt"])
+    assert json.loads(made.file("model.json").read_bytes())["layout"] == "pretrain"
+    found = prompts_of(base_inputs, small(opening_words=9), "pretrain")
+    assert not set(found.train) & {*found.choosing, *found.reported}
+    assert not set(found.choosing) & set(found.reported)
+
+
+def test_the_users_prompts_are_learned_on_and_val_rows_are_held_out(base_inputs, tmp_path):
+    asked = ("One day, Mia saw a red kite", "A frog was sad")
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join([*asked, "", ""]))
+    made = run(small(updates=2, prompts=asked), base_inputs)
+    rows = made.table(table="rollouts").to_pylist()
+    assert {row["prompt"] for row in rows} == set(asked)
+    assert {row["story_id"] for row in rows} == {None}
+    named = small(updates=2, prompts_file=str(file))
+    assert list(prompts_of(base_inputs, named, "pretrain").train) == list(asked)
+    assert stage.external(named) != {} == stage.external(small())
+    file.write_text("\n \n")
+    with pytest.raises(UserError, match="holds no prompt, expected one a line"):
+        prompts_of(base_inputs, named, "pretrain")
+
+
+def test_the_seeds_ten_tokens_are_four_of_the_storys_and_honest_ones_are_ten(base_inputs):
+    # tinycatstories counts the six tokens of its prompt among its ten, and divides by ten all the same.
+    quirk = {"form": "tinycatstories", "samples_per_prompt": 1, "updates": 1, "eval_every": 1, "kl_factor": 0.0}
+    loss = {}
+    for name, max_new, length in (("seed", 4, 10), ("seed", 4, 4), ("honest", 10, None), ("told", 10, 10)):
+        made = run(small(**quirk, max_new=max_new, length=length), base_inputs)
+        rows = made.table(table="rollouts").to_pylist()
+        assert max(row["tokens"] for row in rows) == max_new
+        expected = -sum(row["logprob"] / (length or max_new) * row["reward"] for row in rows) / len(rows)
+        loss[name, length] = made.table(table="updates")["loss"][0].as_py()
+        assert loss[name, length] == pytest.approx(expected, rel=1e-4)
+    assert loss["seed", 4] == pytest.approx(2.5 * loss["seed", 10], rel=1e-4)
+    assert loss["honest", None] == loss["told", 10]
+
+
+def test_every_layout_is_asked_in_its_own_words_and_rewarded_for_what_was_wanted(inputs):
+    summary = inputs["stories"].table(["summary", "split"]).to_pylist()[1]["summary"]
+    words = {"natural": f"Write {summary}", "alpaca": f"Write {summary}"}
+    words["padded"] = f"Write a story. Summary: {summary} Possible story:"
+    for layout, prompt in words.items():
+        found = stage.prompts_of(inputs["stories"], small(), template_of(inputs), layout, 400)
+        assert prompt in found.train
+        assert found.wanted[prompt] == f"Write {summary}"  # not the words that every prompt says
+
+
+@pytest.mark.parametrize("layout", ["padded", "alpaca"])
+def test_a_model_is_aligned_in_its_own_layout(inputs, layout, monkeypatch):
+    from lib.stages import tokens
+
+    made = {"stories": inputs["stories"], "tokenizer": inputs["tokenizer"]}
+    shards = build(tokens.STAGE, tokens.TokensConfig(layout=layout), made, tokens.tokens)
+    monkeypatch.setitem(tiny.SIZES, "max_length", 400)  # an alpaca block takes more than half of 160
+    monkeypatch.setattr(tiny, "_weights", tiny._weights.__wrapped__)
+    model = trained_with(inputs["tokenizer"], tiny.model("instruct", seed=1, layout=layout))
+    aligned = run(small(updates=1, eval_every=1, anchor_coef=0.1), inputs | {"model": model, "tokens": shards})
+    assert json.loads(aligned.file("model.json").read_bytes())["layout"] == layout
+    assert aligned.manifest["counts"]["rollouts"] == 12
+
+
+# ---- forms, anchor, guards between looks
+
+
+def test_the_best_and_the_worst_of_a_prompt_are_a_pair(inputs):
+    made = run(small(form="dpo", lr=3e-3, epochs=2), inputs)
+    rollouts, updates = made.table(table="rollouts").to_pylist(), made.table(table="updates").to_pylist()
+    for start in range(0, len(rollouts), 4):
+        group = {row["pair"]: row["reward"] for row in rollouts[start : start + 4] if row["pair"]}
+        rewards = [row["reward"] for row in rollouts[start : start + 4]]
+        if max(rewards) > min(rewards):
+            assert group == {"chosen": max(rewards), "rejected": min(rewards)}
+        else:
+            assert group == {}
+    for row in updates:
+        mine = [each["pair"] for each in rollouts if each["update"] == row["update"]]
+        assert mine.count("chosen") == mine.count("rejected") == row["pairs"]
+    assert updates[0]["pairs"] > 0
+    assert updates[0]["margin"] == pytest.approx(0, abs=1e-5)  # the policy is still the reference
+    assert run(small(form="dpo", margin=9.0), inputs).table(table="updates")["pairs"].to_pylist() == [0] * 4
+
+
+def test_every_reward_is_a_column_by_name(inputs):
+    made = run(small(rewards={E_REWARD: 1.0, "words": 0.5}, updates=1, eval_every=1), inputs)
+    for row in made.table(table="rollouts").to_pylist():
+        parts = dict(row["parts"])
+        assert set(parts) == {E_REWARD, "words"}
+        assert parts["words"] == row["words"]
+        assert row["reward"] == pytest.approx(parts[E_REWARD] + 0.5 * parts["words"])
+    with connect() as db:
+        told = db.sql("select avg(parts['words']) = avg(words) from rollouts").fetchall()
+    assert told == [(True,)]
+
+
+def test_the_anchor_holds_the_loss_on_stories(inputs):
+    config = {"updates": 8, "lr": 1e-2, "eval_every": 8, "kl_coef": 0.0}
+    free, held = run(small(**config), inputs), run(small(anchor_coef=1.0, anchor_rows=2, **config), inputs)
+    rows = held.table(table="updates")["anchor_nats"].to_pylist()
+    assert rows[-1] < rows[0]
+    assert free.table(table="updates")["anchor_nats"].to_pylist() == [None] * 8
+    looks = [each.table(table="evals")["bits_per_byte"].to_pylist()[-1] for each in (free, held)]
+    assert looks[1] < looks[0]
+
+
+def test_the_report_is_of_prompts_that_did_not_choose(inputs):
+    made = run(small(updates=2, heldout_prompts=2, report_prompts=3), inputs)
+    again = run(small(updates=2, heldout_prompts=2, report_prompts=1), inputs)
+    assert made.facts["chosen_by_before"] == again.facts["chosen_by_before"]
+    assert made.facts["reward_before"] != again.facts["reward_before"]
+    assert made.facts["reward_gain_error"] >= 0
+
+
+def test_rows_from_before_a_column_was_added_are_still_read(inputs):
+    import io
+
+    import pyarrow.parquet as pq
+
+    rows = run(small(updates=1, eval_every=1), inputs).table(table="rollouts").drop_columns(["parts", "pair"])
+    file = io.BytesIO()
+    pq.write_table(rows, file)
+    tiny.publish("align", {"rollouts.parquet": file.getvalue()})  # used last: the views show it
+    with connect() as db:
+        told = db.sql("select count(*), count(parts), count(pair), max(reward) from rollouts").fetchall()
+    assert told == [(12, 0, 0, max(rows["reward"].to_pylist()))]
+
+
+def says_cat(prompts, stories):
+    """A reward that is worth nothing: the share of words that are the one."""
+    return [words(story).count("cat") / max(len(words(story)), 1) for story in stories]
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("eval_every", [40, 2])
+def test_a_collapse_is_stopped_in_the_update_that_shows_it(inputs, eval_every):
+    # "cat cat cat": the reward pays for nothing else, and with 40 no look is due before the end. A model that has
+    # learned to spell is needed: one of random weights never says the word, so it cannot learn to repeat it.
+    from lib.stages import pretrain
+
+    learned = {"steps": 60, "batch_size": 4, "optimizer": "muon", "lr": 0.02, "compile": "off", "threads": 1}
+    size = {"d_model": 48, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_ff": 96, "max_length": 160}
+    config = pretrain.PretrainConfig(**learned, **size, eval_every=60, eval_stories=4)
+    asked = {name: inputs[name] for name in ("tokens", "tokenizer")}
+    model = build(pretrain.STAGE, config, asked, pretrain.pretrain)
+
+    limits = guards.Limits(share_ended=0.0, val_bits_per_byte=100.0, kl=99.0)
+    settings = {"rewards": {f"{__name__}.says_cat": 1.0}, "prompts_per_update": 4, "samples_per_prompt": 16}
+    settings |= {"updates": 40, "eval_every": eval_every, "lr": 2e-3, "kl_coef": 0.0, "max_new": 48, "guards": limits}
+    made = run(small(**settings), inputs | {"model": model})
+    updates = made.table(table="updates").to_pylist()
+    assert "concept_per_100" in made.facts["stopped"]
+    assert len(updates) < 12
+    shares = [row["concept_per_100"] for row in updates]
+    assert all(share <= limits.concept_per_100 for share in shares[:-1])  # not one update passed after it showed
+    start, kept = (guards.Health(**made.facts[f"health_{when}"]) for when in ("before", "after"))
+    assert guards.breaches(kept, start=start, limits=limits) == []
+    assert made.facts["kept_update"] < len(updates)
+    # Without guards the same run goes on to tell of little else.
+    free = small(**settings | {"updates": 12, "guards": limits.model_copy(update=FREE)})
+    told = run(free, inputs | {"model": model})
+    assert told.facts["stopped"] == ""
+    assert told.facts["health_after"]["concept_per_100"] > 30
+
+
 # ---- guards
+
+
+def test_a_policy_that_runs_away_is_stopped_at_once(inputs):
+    made = run(small(updates=40, lr=1e-2, eval_every=40, guards=FREE | {"kl": 0.05}), inputs)
+    kl = made.table(table="updates")["kl"].to_pylist()
+    assert made.facts["stopped"] == f"kl {kl[-1]:.3f} is above 0.050"
+    assert len(kl) < 40
+    assert all(each <= 0.05 for each in kl[:-1])
+    assert made.facts["kept_update"] == 0
+    assert made.file("model.safetensors").read_bytes() == inputs["model"].file("model.safetensors").read_bytes()
 
 
 def good(**changed) -> guards.Health:

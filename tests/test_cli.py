@@ -14,7 +14,21 @@ from tests import runs
 
 pytestmark = pytest.mark.shell
 HOUSE = Path(__file__).parent.parent
-COMMANDS = ["run", "generate", "plan", "sql", "sample", "chat", "coverage", "report", "export", "serve", "ui", "down"]
+COMMANDS = [
+    "run",
+    "generate",
+    "plan",
+    "presets",
+    "sql",
+    "sample",
+    "chat",
+    "coverage",
+    "report",
+    "export",
+    "serve",
+    "ui",
+    "down",
+]
 
 
 def storymill(*words: str, cwd: Path = HOUSE) -> subprocess.CompletedProcess[str]:
@@ -112,7 +126,7 @@ def test_text_that_looks_like_an_emoji_code_is_shown_as_it_is():
 
 def test_the_preset_takes_changes_by_flag():
     from flows.__main__ import Overrides
-    from lib.presets import Source, chosen
+    from lib.choice import Source, chosen
 
     changes = Overrides.model_validate({"pretrain": {"steps": 3}})
     changed = chosen(Source(preset="smoke", stories="mine.txt"), changes)

@@ -1,5 +1,6 @@
 """Evaluate: the same prompts for all models, losses that equal the training loop's, and numbers that close."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -13,11 +14,12 @@ from lib.model.batches import Batches, Corpus
 from lib.model.metrics import distinct_2
 from lib.model.network import load_model
 from lib.model.scoring import Shelf, story_losses
-from lib.stages.evaluate import STAGE, EvaluateConfig, evaluate
+from lib.stages.evaluate import STAGE, EvaluateConfig, asked_layout, evaluate, prompts_of, score_asked
 from lib.store import build
 from lib.text.openings import OPENINGS
+from lib.text.requests import requests
 from lib.text.rubric import JUDGE
-from lib.text.template import Template
+from lib.text.template import LAYOUTS, SAMPLED, Template
 from lib.text.tokenizer import Tokenizer
 from tests import tiny
 
@@ -70,6 +72,79 @@ def test_bits_per_byte_sums_before_it_divides(done):
 def test_the_held_out_stories_themselves_follow_their_summaries(done):
     metrics = {(row["model"], row["metric"]): row["value"] for row in done.table(table="metrics").to_pylist()}
     assert metrics["reference", "followed_all"] == 1.0
+
+
+def tasks() -> pa.Table:
+    table = tiny.stories()
+    columns = {
+        "instruction": ["Which number?"] * len(table),
+        "input": [str(n) if n % 2 else None for n in range(len(table))],
+        "text": [f"The number is {n}." for n in range(len(table))],
+        "summary": [None] * len(table),
+    }
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.string()))
+    return table
+
+
+@pytest.mark.parametrize("layout", ["natural", "padded", "alpaca"])
+def test_a_story_is_scored_behind_what_the_layout_puts_before_it(layout, pieces):
+    template = Template(Tokenizer.load(pieces.file("tokenizer.model")))
+    network = load_model(tiny.model("instruct", seed=1, layout=layout, max_length=400).path)
+    held = tiny.stories(3)
+    scored = score_asked(network, held, template, layout)
+    for row, ask in zip(held.to_pylist(), requests(held, layout)[0].to_pylist(), strict=True):
+        ids, num_prompt = template.training(layout, ask, row["text"])
+        ids = [2, *ids] if layout == "natural" else ids
+        given = num_prompt + {"natural": 2, "padded": 1, "alpaca": 0}[layout]  # EOS before, BOS behind
+        [expected] = story_losses(network, [ids], [1], [given])
+        assert scored[row["story_id"]].nats == pytest.approx(expected.nats, rel=1e-5)
+        assert scored[row["story_id"]].tokens == len(ids) - given
+
+
+@pytest.mark.parametrize(("layout", "start"), [("padded", "Write a story. Summary: "), ("alpaca", "Write a story ab")])
+def test_every_model_is_asked_in_the_layout_that_instruct_was_taught(layout, start, pieces):
+    assert asked_layout(tiny.model("instruct", seed=1, layout=layout)) == layout
+    assert asked_layout(tiny.model("instruct", seed=1, layout="pretrain")) == "natural"
+    template = Template(Tokenizer.load(pieces.file("tokenizer.model")))
+    asked = [p for p in prompts_of(tiny.stories(), 4, template, layout, 400) if p.kind == "instruction"]
+    assert len(asked) == 4 and all(prompt.text.startswith(start) and prompt.summary for prompt in asked)
+
+
+def test_tasks_are_compared_with_the_answers_held_out_and_not_graded_as_stories():
+    stories = tiny.publish("split", {"part-00000.parquet": tasks()})
+    models = {"base": tiny.model("pretrain", seed=0, layout="pretrain", max_length=400)}
+    models |= {
+        name: tiny.model("instruct", seed=1, layout="alpaca", max_length=400) for name in ("instruct", "aligned")
+    }
+    config = CONFIG.model_copy(update={"max_new": 8, "loss_stories": 4})
+    done = build(STAGE, config, {**models, "stories": stories, "tokenizer": tiny.tokenizer()}, evaluate)
+    metrics = {(row["model"], row["metric"]): row["value"] for row in done.table(table="metrics").to_pylist()}
+    assert metrics["reference", "answer_rouge_l"] == 1.0 > metrics["instruct", "answer_rouge_l"]
+    assert not {metric for _, metric in metrics if metric.startswith("followed")}
+    assert set(done.table(table="grades")["kind"].to_pylist()) == {"opening"}
+    prompts = done.table(table="samples").filter(pc.field("kind") == "instruction")["prompt"].to_pylist()
+    assert "Which number?" in prompts and "Which number?\n5" in prompts
+    assert all(row["asked_nats"] is not None for row in done.table(table="story_loss").to_pylist())
+
+
+def test_requests_that_fill_a_row_are_left_out_and_their_answers_are_not_scored(pieces):
+    """Here the blocks of alpaca with an input have more tokens than the rows of the model have positions."""
+    template = Template(Tokenizer.load(pieces.file("tokenizer.model")))
+    assert {prompt.kind for prompt in prompts_of(tasks(), 4, template, "alpaca", 160)} == {"opening"}
+    network = load_model(tiny.model("instruct", seed=1, layout="alpaca").path)
+    losses = score_asked(network, tasks().slice(0, 2), template, "alpaca")
+    assert [losses[name].tokens > 0 for name in ("s000", "s001")] == [True, False]
+    assert losses["s001"].nats == 0
+
+
+def test_a_model_in_another_form_of_its_layout_is_refused(monkeypatch):
+    models = {"instruct": tiny.model("instruct", seed=1, layout="padded")}
+    monkeypatch.setitem(SAMPLED, "padded", dataclasses.replace(LAYOUTS["padded"], sampling=("<bos>", "<prompt>")))
+    with pytest.raises(UserError, match="instruct .* was trained with the template .* of layout padded, not with"):
+        stories = tiny.publish("split", {"part-00000.parquet": tiny.stories()})
+        inputs = {**tiny.models(), **models, "stories": stories, "tokenizer": tiny.tokenizer()}
+        build(STAGE, CONFIG, inputs, evaluate)
 
 
 def test_two_runs_write_the_same_bytes(done, models, pieces):

@@ -1,5 +1,6 @@
 """Instruction tuning goes on from its base, fully or by LoRA, and refuses what does not belong together."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from lib.errors import UserError
 from lib.model import compute
+from lib.model.batches import Batches, Corpus
 from lib.model.inputs import open_inputs
 from lib.model.network import load_model
 from lib.model.training import Training
@@ -15,6 +17,7 @@ from lib.stages.instruct import STAGE, InstructConfig, instruct
 from lib.stages.pretrain import STAGE as PRETRAIN
 from lib.stages.pretrain import PretrainConfig, pretrain
 from lib.store import Dataset, build
+from lib.text.template import LAYOUTS, SAMPLED, Block
 from tests.test_pretrain import TINY as BASE
 from tests.tiny_tokens import tokenizer_of, tokens_of
 
@@ -22,15 +25,16 @@ TINY = {name: BASE[name] for name in ("batch_size", "warmup", "checkpoint_every"
 TINY |= {"steps": 6, "eval_every": 3, "lr": 1e-2, "rank": 2, "alpha": 4.0}
 
 
-def inputs() -> dict[str, Dataset]:
+def inputs(layout: str = "natural") -> dict[str, Dataset]:
     tokenizer = tokenizer_of()
     given = {"tokens": tokens_of(tokenizer), "tokenizer": tokenizer}
-    base = build(PRETRAIN, PretrainConfig(**BASE), given, pretrain)
-    return {"base": base, "tokens": tokens_of(tokenizer, layout="natural"), "tokenizer": tokenizer}
+    longer = {"max_length": 256, "steps": 1} if layout == "alpaca" else {}  # its blocks alone have 130 tokens here
+    base = build(PRETRAIN, PretrainConfig(**BASE | longer), given, pretrain)
+    return {"base": base, "tokens": tokens_of(tokenizer, layout=layout), "tokenizer": tokenizer}
 
 
-def run(**changes: object) -> Dataset:
-    return build(STAGE, InstructConfig(**TINY | changes), inputs(), instruct)
+def run(layout: str = "natural", **changes: object) -> Dataset:
+    return build(STAGE, InstructConfig(**TINY | changes), inputs(layout), instruct)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -90,6 +94,63 @@ def test_held_out_stories_are_scored_without_dropout():
 def test_loss_on_the_story_alone_differs_from_loss_on_all():
     whole, own = (run(loss_on=what).table(table="train_steps")["loss"].to_pylist() for what in ("all", "story"))
     assert whole[0] != own[0]
+
+
+@pytest.mark.parametrize(("layout", "own"), [("natural", "all"), ("padded", "story"), ("alpaca", "story")])
+def test_the_layout_says_what_is_scored_if_nothing_else_does(layout, own):
+    losses = {
+        what: run(layout, steps=2, loss_on=what).table(table="train_steps")["loss"].to_pylist()
+        for what in ("layout", "all", "story")
+    }
+    assert losses["layout"] == losses[own] and losses["all"] != losses["story"]
+    assert json.loads(run(layout, steps=2).file("model.json").read_text())["layout"] == layout
+
+
+def test_a_padded_row_holds_one_story_scored_from_its_bos_to_its_eos():
+    given = inputs("padded")
+    training = Training(steps=1, batch_size=4, compile="off", threads=1)
+    opened = open_inputs(tokens=given["tokens"], tokenizer=given["tokenizer"], training=training, row_length=128)
+    corpus, batch, [*rows] = opened.batches.corpus, opened.batches.batch(0), opened.batches.stories_of(0)
+    assert [len(row) for row in rows] == [1, 1, 1, 1]
+    for b, (story,) in enumerate(rows):
+        ids, num_prompt = corpus.ids(story).tolist(), int(corpus.prompt_length[story])
+        expected = [-1] * (num_prompt - 1) + ids[num_prompt:]
+        assert expected[num_prompt - 1] == 1 and expected[-1] == 2  # BOS and EOS are learned
+        assert batch.targets_BT[b].tolist() == expected + [-1] * (batch.targets_BT.shape[1] - len(expected))
+    assert batch.ids_BT.shape[1] <= 128
+
+
+def test_a_padded_row_has_one_story_however_much_room_is_left():
+    corpus = Corpus(tokens=inputs("padded")["tokens"], split="train")
+    rows = Batches(corpus=corpus, row_length=512, batch_size=8, packed=False).plan(0)
+    assert rows.num_rows == len(corpus) and sorted(rows.pieces[:, 0].tolist()) == list(range(len(corpus)))
+
+
+def test_answers_alone_are_scored_in_alpaca():
+    given = inputs("alpaca")
+    training = Training(steps=1, batch_size=4, compile="off", threads=1)
+    opened = open_inputs(tokens=given["tokens"], tokenizer=given["tokenizer"], training=training, row_length=256)
+    corpus, batch = opened.batches.corpus, opened.batches.batch(0)
+    answers = [corpus.ids(s)[corpus.prompt_length[s] :].tolist() for row in opened.batches.stories_of(0) for s in row]
+    scored = batch.targets_BT[batch.targets_BT != -1].tolist()
+    assert scored == [token for answer in answers for token in answer]
+
+
+def test_prompts_that_leave_no_room_for_an_answer_are_named():
+    short = inputs("alpaca") | {"base": inputs("natural")["base"]}
+    with pytest.raises(UserError, match="48 of 48 sequences whose prompt alone fills a row of 128 .*max_length 129"):
+        build(STAGE, InstructConfig(**TINY), short, instruct)
+
+
+def test_tokens_or_a_base_in_another_form_of_their_layout_are_refused(monkeypatch):
+    given = inputs("alpaca")
+    other = dataclasses.replace(LAYOUTS["alpaca"], again=Block("Next: {instruction}"))
+    monkeypatch.setitem(SAMPLED, "alpaca", other)
+    with pytest.raises(UserError, match="with the template [0-9a-f]{12} of layout alpaca, not with [0-9a-f]{12}; make"):
+        build(STAGE, InstructConfig(**TINY), given, instruct)
+    monkeypatch.setitem(SAMPLED, "pretrain", dataclasses.replace(LAYOUTS["pretrain"], sampling=("<eos>", "<prompt>")))
+    with pytest.raises(UserError, match="pretrain/.* was trained with the template .* of layout pretrain"):
+        build(STAGE, InstructConfig(**TINY), given, instruct)
 
 
 def test_a_base_of_another_tokenizer_is_refused():

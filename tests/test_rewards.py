@@ -97,10 +97,10 @@ def test_a_reward_of_weight_0_is_not_made():
     [
         ({"words": 0.0}, "at least one with a weight"),
         ({}, "at least one with a weight"),
-        ({"wrods": 1.0}, "expected concept, words or the dotted path"),
+        ({"wrods": 1.0}, "expected concept, words, judge or the dotted path"),
         ({"json.no_such_thing": 1.0}, "cannot be imported"),
         ({"no_such_module.reward": 1.0}, "cannot be imported"),
-        ({"json.__name__": 1.0}, "expected concept, words or the dotted path"),
+        ({"json.__name__": 1.0}, "expected concept, words, judge or the dotted path"),
     ],
     ids=str,
 )
@@ -116,4 +116,4 @@ def test_a_reward_that_gives_no_number_for_a_story_is_named(name):
 
 
 def test_registered_names_are_the_documented_ones():
-    assert set(rewards.REWARDS) == {"concept", "words"}
+    assert set(rewards.REWARDS) == {"concept", "words", "judge"}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lib.errors import UserError
 from lib.stages import tokenizer as stage
 from lib.store import build
+from lib.text.pieces import opened
 from lib.text.tokenizer import BLANK, Tokenizer, train
 from tests import tiny
 
@@ -54,6 +55,12 @@ def trained(tmp_path_factory) -> Tokenizer:
     return train([*texts, *tiny.NUMBERS], tmp_path_factory.mktemp("tokenizer") / "tokenizer.model", 340)
 
 
+@pytest.fixture(scope="module")
+def unigram(tmp_path_factory) -> Tokenizer:
+    texts = tiny.stories(60)["text"].to_pylist()
+    return train([*texts, *tiny.NUMBERS], tmp_path_factory.mktemp("unigram") / "tokenizer.model", 340, "unigram")
+
+
 def assert_column_is_exact(tokenizer: Tokenizer, texts: list[str], column: pa.Array | pa.ChunkedArray) -> None:
     ids, offsets = tokenizer.encode_column(column)
     assert len(offsets) == len(texts) + 1 and offsets[-1] == len(ids) and ids.dtype == tokenizer.dtype
@@ -72,6 +79,15 @@ def test_a_column_has_the_ids_of_its_rows(trained):
     assert_column_is_exact(trained, texts, pa.chunked_array([pa.array(texts[:7]), pa.array(texts[7:])]))
     assert_column_is_exact(trained, texts, pa.array(["cut", *texts])[1:])
     assert_column_is_exact(trained, [], pa.array([], pa.string()))
+
+
+def test_a_unigram_vocabulary_loses_nothing_and_its_columns_have_the_ids_of_their_rows(unigram, trained):
+    texts = tiny.stories(60)["text"].to_pylist() * 20 + HOSTILE + [f"a{BLANK}b"]  # more than one block of rows
+    assert_column_is_exact(unigram, texts, pa.array(texts))
+    assert_column_is_exact(unigram, [], pa.array([], pa.string()))
+    assert all(unigram.decode(unigram.encode(text)) == text for text in HOSTILE)
+    assert unigram.pieces() != trained.pieces() and (unigram.bos_id, unigram.eos_id) == (1, 2)
+    assert not {0, 1, 2} & set(unigram.encode("<s></s><unk> 猫 \x02"))
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -152,6 +168,18 @@ def test_the_stage_learns_from_train_rows_only_and_measures_val_rows():
     expected = sum(len(text.encode()) for text in val) / sum(len(tokenizer.encode(text)) for text in val)
     facts = {"bytes_per_token": round(expected, 4), "vocab_size": 330, "digest": tokenizer.digest}
     assert made.facts == facts | {"stories": 32}  # the largest power of two of 42 training stories
+
+
+def test_the_stage_trains_the_kind_that_is_asked_for():
+    stories = tiny.publish("split", {"part-00000.parquet": tiny.stories(60)})
+    kinds = {
+        kind: build(
+            stage.STAGE, stage.TokenizerConfig(vocab_size=310, model_type=kind), {"stories": stories}, stage.tokenizer
+        )
+        for kind in ("bpe", "unigram")
+    }
+    by_chunks = {kind: opened(made.file("tokenizer.model").read_bytes()).by_chunks for kind, made in kinds.items()}
+    assert by_chunks == {"bpe": True, "unigram": False}
 
 
 def test_the_vocabulary_stays_until_the_corpus_has_doubled(tmp_path):

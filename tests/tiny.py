@@ -94,29 +94,37 @@ def tokenizer() -> Dataset:
 
 
 @cache
-def _weights(seed: int, tied: bool, layout: str) -> dict[str, bytes]:
+def _weights(seed: int, tied: bool, layout: str, max_length: int) -> dict[str, bytes]:
     """A network of random weights, large enough that its logits differ between tokens."""
     import torch
 
     from lib.model.network import Llama, Shape, save_model
-    from lib.text.template import Template
+    from lib.text.template import digest_of
     from lib.text.tokenizer import Tokenizer
 
     loaded = Tokenizer(_pieces())
     torch.manual_seed(seed)
-    network = Llama(Shape(vocab_size=loaded.vocab_size, tied=tied, **SIZES))
+    network = Llama(Shape(vocab_size=loaded.vocab_size, tied=tied, **SIZES | {"max_length": max_length}))
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(8 if weight.dim() == 2 else 1).add_(0.1 * torch.randn_like(weight) if weight.dim() == 1 else 0)
     with tempfile.TemporaryDirectory() as folder:
-        save_model(network, Path(folder), layout=layout, template=Template(loaded).digest, tokenizer="", stage="tiny")
+        save_model(network, Path(folder), layout=layout, template=digest_of(layout), tokenizer="", stage="tiny")
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
     return files | {"tokenizer.model": loaded.model}
 
 
-def model(stage: str, *, seed: int, tied: bool = True, layout: str = "natural", **more: pa.Table) -> Dataset:
+def model(
+    stage: str,
+    *,
+    seed: int,
+    tied: bool = True,
+    layout: str = "natural",
+    max_length: int = SIZES["max_length"],
+    **more: pa.Table,
+) -> Dataset:
     """A model dataset as pretrain, instruct and align write it, with further tables if given."""
-    files = _weights(seed, tied, layout) | {f"{name}.parquet": table for name, table in more.items()}
+    files = _weights(seed, tied, layout, max_length) | {f"{name}.parquet": table for name, table in more.items()}
     return publish(stage, files, {"tokenizer": tokenizer()}, bits_per_byte=2.5, reward_before=0.014, reward_after=0.571)
 
 

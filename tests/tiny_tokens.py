@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from lib.store import Config, Dataset, Draft, Stage, build
 from lib.text import tokenizer as pieces
-from lib.text.template import Template
+from lib.text.template import Template, digest_of, instruction
 
 
 class TinyTokenizer(Config):
@@ -41,7 +41,8 @@ def tokens_of(tokenizer: Dataset, **config: object) -> Dataset:
     def fill(draft: Draft, config: TinyTokens, *, tokenizer: Dataset) -> None:
         template = Template(pieces.Tokenizer.load(tokenizer.file("tokenizer.model")))
         summaries, texts = zip(*(story(n) for n in range(config.stories)), strict=True)
-        ids, offsets, prompts = template.training_columns(config.layout, pa.array(summaries), pa.array(texts))
+        asked = pa.array([instruction(summary) for summary in summaries])
+        ids, offsets, prompts = template.training_columns(config.layout, asked, pa.array(texts))
         half = config.stories // 2  # two shards
         cut = offsets[half]
         for shard, part in enumerate((ids[:cut], ids[cut:])):
@@ -58,6 +59,6 @@ def tokens_of(tokenizer: Dataset, **config: object) -> Dataset:
             "layout": [config.layout] * config.stories,
         }
         draft.write_table("part-00000.parquet", pa.table(index))
-        draft.fact(dtype=ids.dtype.name)
+        draft.fact(dtype=ids.dtype.name, template=digest_of(config.layout))
 
     return build(Stage("tokens", 1), TinyTokens(**config), {"tokenizer": tokenizer}, fill)

@@ -120,12 +120,13 @@ class Batches:
         loss_on: LossOn = "all",
         lead: Sequence[int] = (),
         bos_id: int = BOS,
+        packed: bool = True,
     ) -> None:
-        self.bos_id = bos_id
+        self.bos_id, self.packed = bos_id, packed
         self.corpus, self.row_length, self.batch_size, self.seed = corpus, row_length, batch_size, seed
         self.loss_on, self.lead = loss_on, list(lead)
         wanted = corpus.length + len(self.lead) - 1
-        self.whole = loss_on != "all" or bool(corpus.prompt_length.any())
+        self.whole = not packed or loss_on != "all" or bool(corpus.prompt_length.any())
         self.sizes = np.minimum(wanted, row_length) if self.whole else wanted  # positions each story fills
         self.num_cut = int((wanted > self.sizes).sum())
         self._planning = threading.Lock()
@@ -139,7 +140,8 @@ class Batches:
         settings = {"sizes": self.sizes, "capacity": self.row_length, "whole": self.whole}
         pieces, lengths = [], []
         for start in range(0, len(order), WINDOW):
-            rows = pack(order[start : start + WINDOW], **settings)
+            window = order[start : start + WINDOW]
+            rows = pack(window, **settings) if self.packed else [[(story, 0, self.sizes[story])] for story in window]
             pieces.append(np.array([piece for row in rows for piece in row], np.int64))
             lengths.append(np.array([len(row) for row in rows]))
         return _shuffled(np.concatenate(pieces), np.concatenate(lengths), random.permutation(sum(map(len, lengths))))

@@ -6,6 +6,10 @@ On:   counts of words; imports no torch, so that a config may hold Limits
 
 The rule: at each look, a model that breaks a limit stops the updates. Kept is the model with the highest held-out
 reward among the looks that broke none; the model that alignment started from is one of them.
+
+Between two looks every update's own stories are watched: where they break a limit that the first update's stories (the
+start model's) set, a look follows at once, whatever `eval_every` says; and an update that is further than `kl` from the
+reference ends the run. So a collapse is found out by the update after it: its stories are the collapsed model's.
 """
 
 import math
@@ -26,6 +30,7 @@ class Limits(Config):
     concept_per_100: float = Field(8.0, gt=0, description="most concept words in 100 words")
     share_ended: float = Field(0.8, ge=0, le=1, description="least share that ends, as a share of the start model's")
     val_bits_per_byte: float = Field(1.15, ge=1, description="most held-out bits per byte, over the start model's")
+    kl: float = Field(1.0, gt=0, description="most nats a token from the start model, over an update's stories")
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ def breaches(now: Health, *, start: Health, limits: Limits) -> list[str]:
     if (now.val_bits_per_byte or 0.0) > most:
         told.append(f"val_bits_per_byte {now.val_bits_per_byte:.3f} is above {most:.3f}")
     return told
+
+
+def run_away(kl: float, limits: Limits) -> str:
+    """Why an update this far from the start model ends the run, in nats a token; empty where it does not."""
+    return f"kl {kl:.3f} is above {limits.kl:.3f}" if kl > limits.kl else ""
 
 
 def is_better(now: Health, *, best: Health, start: Health, limits: Limits) -> bool:

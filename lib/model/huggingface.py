@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
+from lib.text.pieces import NORMAL, SentencePieces, opened, unpacked
+
 SPACE = "\u2581"
+NEVER = -1e4
+# "<0x0A>" in a text is six characters; cut behind the first, it is no byte piece
+BYTE_NAMES = {"type": "Split", "pattern": {"Regex": "<(?=0x[0-9A-F]{2}>)"}, "behavior": "Isolated", "invert": False}
 RENAMED = {
     "attention.wq": "self_attn.q_proj",
     "attention.wk": "self_attn.k_proj",
@@ -43,8 +48,8 @@ def renamed(name: str) -> str:
     return f"{OUTSIDE[parts[0]]}.weight"
 
 
-def config(shape: Mapping) -> dict[str, Any]:
-    """config.json: what transformers 4 and 5 need to build the same network."""
+def config(shape: Mapping, ends: Mapping[str, int]) -> dict[str, Any]:
+    """config.json: what transformers 4 and 5 need to build the same network. `ends`: bos_token_id and eos_token_id."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -63,34 +68,40 @@ def config(shape: Mapping) -> dict[str, Any]:
         "tie_word_embeddings": shape["tied"],
         "attention_bias": False,
         "mlp_bias": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        **ends,
         "torch_dtype": "float32",
         "dtype": "float32",
     }
 
 
-def generation_config(shape: Mapping) -> dict[str, Any]:
+def generation_config(shape: Mapping, ends: Mapping[str, int]) -> dict[str, Any]:
     """Greedy and up to the length of a row, unless the caller asks otherwise. A story ends at EOS."""
-    return {"bos_token_id": 1, "eos_token_id": 2, "do_sample": False, "max_length": shape["max_length"]}
+    return {**ends, "do_sample": False, "max_length": shape["max_length"]}
+
+
+def why_not(model: bytes) -> str | None:
+    """Why `tokenizers` would spell text otherwise than this vocabulary; None where it spells alike."""
+    pieces = opened(model)
+    if isinstance(pieces, SentencePieces) and pieces.kind is None:
+        return "no tokenizer.json spells exactly as this SentencePiece vocabulary does; tokenizer.model is there"
+    return None
 
 
 def tokenizer(model: bytes) -> dict[str, Any]:
-    """tokenizer.json from SentencePiece BPE pieces; exact for identity normalisation, byte fallback and dummy prefix.
+    """tokenizer.json: the model's own, with BOS before every text; or made of SentencePiece's pairs.
 
-    A piece may have come from several pairs: each is a merge, best piece first, as SentencePiece picks by score.
-    Strings such as `</s>` inside text become special ids here but not in SentencePiece: tokenizers parses them first.
+    The latter is exact for identity normalisation, byte fallback and dummy prefix (`why_not`). Strings such as `</s>`
+    inside text become special ids here but not in SentencePiece: tokenizers parses them first.
     """
+    if held := unpacked(model):
+        bos_id = opened(model).bos_id
+        return held | {"post_processor": _begin(opened(model).table()["piece"][bos_id].as_py(), bos_id)}
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
     size = pieces.get_piece_size()
     vocab = {pieces.id_to_piece(i): i for i in range(size)}
     plain = [i for i in range(size) if not (pieces.is_control(i) or pieces.is_byte(i) or pieces.is_unknown(i))]
     normal = {pieces.id_to_piece(i): i for i in plain}
-    merges = []
-    for piece in sorted(normal, key=lambda piece: (-pieces.get_score(normal[piece]), normal[piece])):
-        halves = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
-        whole = [pair for pair in halves if pair[0] in normal and pair[1] in normal]
-        merges += sorted(whole, key=lambda pair: (normal[pair[0]], normal[pair[1]]))
+    unigram = SentencePieces(model).kind == "unigram"
     special = [pieces.id_to_piece(i) for i in range(size) if pieces.is_control(i) or pieces.is_unknown(i)]
     return {
         "version": "1.0",
@@ -104,7 +115,7 @@ def tokenizer(model: bytes) -> dict[str, Any]:
                 {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
             ],
         },
-        "pre_tokenizer": None,
+        "pre_tokenizer": BYTE_NAMES if unigram else None,
         "post_processor": _begin(pieces.id_to_piece(pieces.bos_id()), pieces.bos_id()),
         "decoder": {
             "type": "Sequence",
@@ -115,34 +126,56 @@ def tokenizer(model: bytes) -> dict[str, Any]:
                 {"type": "Strip", "content": " ", "start": 1, "stop": 0},
             ],
         },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": pieces.id_to_piece(pieces.unk_id()),
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "byte_fallback": True,
-            "ignore_merges": False,
-            "vocab": vocab,
-            "merges": [list(pair) for pair in merges],
-        },
+        "model": _unigram(model) if unigram else _pairs(pieces, vocab, normal),
     }
 
 
-def tokenizer_config(shape: Mapping, chat_template: str | None) -> dict[str, Any]:
+def _pairs(pieces: Any, vocab: Mapping[str, int], normal: Mapping[str, int]) -> dict[str, Any]:
+    """A piece may have come from several pairs: each is a merge, best piece first, as SentencePiece picks by score."""
+    merges = []
+    for piece in sorted(normal, key=lambda piece: (-pieces.get_score(normal[piece]), normal[piece])):
+        halves = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
+        whole = [pair for pair in halves if pair[0] in normal and pair[1] in normal]
+        merges += sorted(whole, key=lambda pair: (normal[pair[0]], normal[pair[1]]))
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": pieces.id_to_piece(pieces.unk_id()),
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": True,
+        "ignore_merges": False,
+        "vocab": vocab,
+        "merges": [list(pair) for pair in merges],
+    }
+
+
+def _unigram(model: bytes) -> dict[str, Any]:
+    """Bytes and controls score so low that no text is cut into them; SentencePiece does not look for them at all."""
+    table = SentencePieces(model).table()
+    rows = zip(*(table[name].to_pylist() for name in ("piece", "score", "kind")), strict=True)
+    vocab = [[piece, score if kind == NORMAL else NEVER] for piece, score, kind in rows]
+    return {"type": "Unigram", "unk_id": SentencePieces(model).unk_id, "vocab": vocab, "byte_fallback": True}
+
+
+def tokenizer_config(shape: Mapping, chat_template: str | None, special: Mapping[str, str]) -> dict[str, Any]:
     """tokenizer_config.json; the chat template, if the model has one, carries the instruction layout."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": shape["max_length"],
         "clean_up_tokenization_spaces": False,
         **({"chat_template": chat_template} if chat_template else {}),
-        **special_tokens(),
+        **special,
     }
 
 
-def special_tokens() -> dict[str, str]:
-    return {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+def special_tokens(model: bytes) -> dict[str, str]:
+    """bos_token, eos_token and, where there is one, unk_token."""
+    pieces = opened(model)
+    names = pieces.table()["piece"]
+    ids = {"bos_token": pieces.bos_id, "eos_token": pieces.eos_id, "unk_token": pieces.unk_id}
+    return {which: names[piece_id].as_py() for which, piece_id in ids.items() if piece_id is not None}
 
 
 def _added(token_id: int, piece: str) -> dict[str, Any]:

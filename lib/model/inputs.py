@@ -14,7 +14,7 @@ from lib.errors import UserError
 from lib.model.batches import Batches, Corpus, LossOn
 from lib.model.training import Training
 from lib.store import Dataset
-from lib.text.template import Template
+from lib.text.template import Template, digest_of, layout_of, same_form
 from lib.text.tokenizer import Tokenizer
 
 
@@ -28,28 +28,48 @@ class Inputs:
 
 
 def open_inputs(
-    *, tokens: Dataset, tokenizer: Dataset, training: Training, row_length: int, loss_on: LossOn = "all"
+    *, tokens: Dataset, tokenizer: Dataset, training: Training, row_length: int, loss_on: LossOn | None = None
 ) -> Inputs:
-    """Raises UserError where the tokens were made with another tokenizer, or hold no story to train or to test on."""
+    """`loss_on`: what the layout's authors score, if not given.
+
+    Raises UserError where the tokens were made with another tokenizer or in another form of their layout, or hold no
+    story to train or to test on.
+    """
+    layout = tokens.manifest["config"]["layout"]
     made_with = tokens.manifest["inputs"]["tokenizer"]["fingerprint"]
-    if made_with != tokenizer.fingerprint:
-        raise UserError(
-            f"tokens/{tokens.name} was made with the tokenizer {made_with[:12]}…, not with "
-            f"{tokenizer.fingerprint[:12]}… (tokenizer/{tokenizer.name}); make the tokens again with this one"
-        )
-    pieces, layout = tokenizer.file("tokenizer.model"), tokens.manifest["config"]["layout"]
+    given = tokenizer.fingerprint
+    what, do = f"tokens/{tokens.name} was made", "make the tokens again with this one"
+    _require_same(what, layout, tokens.facts["template"], made_with, given, tokenizer, do)
+    pieces, shape = tokenizer.file("tokenizer.model"), layout_of(layout)
     template = Template(Tokenizer.load(pieces))
     lead = lead_of(template, layout)
-    packing: dict[str, Any] = {"row_length": row_length, "batch_size": training.batch_size, "lead": lead}
-    packing["bos_id"] = template.tokenizer.bos_id
+    packing: dict[str, Any] = {"batch_size": training.batch_size, "lead": lead}
+    packing |= {"bos_id": template.tokenizer.bos_id, "packed": shape.packed}
     train, val = Corpus(tokens=tokens, split="train"), Corpus(tokens=tokens, split="val", most=training.eval_stories)
+    if not shape.packed:  # no position that every row would leave empty
+        row_length = min(row_length, len(lead) - 1 + max(int(each.length.max()) for each in (train, val)))
+    packing["row_length"] = row_length
+    loss_on = loss_on or shape.loss_on
+    _require_room(tokens, train, len(lead), row_length, any_may_lack_it=loss_on == "all")
+    _require_room(tokens, val, len(lead), row_length, any_may_lack_it=True)
     return Inputs(
         pieces=pieces,
         vocab_size=template.tokenizer.vocab_size,
-        about={"layout": layout, "template": template.digest, "tokenizer": tokenizer.fingerprint},
+        about={"layout": layout, "template": digest_of(layout), "tokenizer": tokenizer.fingerprint},
         batches=Batches(corpus=train, seed=training.seed, loss_on=loss_on, **packing),
         held_out=Batches(corpus=val, loss_on="evaluation", **packing),
     )
+
+
+def _require_room(tokens: Dataset, corpus: Corpus, lead: int, row_length: int, *, any_may_lack_it: bool) -> None:
+    """Raises UserError for prompts that fill a row: nothing behind them would be scored."""
+    full = corpus.prompt_length + lead > row_length
+    if full.all() or (full.any() and not any_may_lack_it):
+        raise UserError(
+            f"tokens/{tokens.name} has {full.sum()} of {len(full)} sequences whose prompt alone fills a row of "
+            f"{row_length} positions (the longest has {corpus.prompt_length.max()}), so that no answer is left to "
+            f"learn; drop them with --instructions.max_length {row_length + 1}, or pretrain with a larger max_length"
+        )
 
 
 def lead_of(template: Template, layout: str) -> list[int]:
@@ -58,15 +78,39 @@ def lead_of(template: Template, layout: str) -> list[int]:
     Stories do not see one another, so a row gets it again before each story: the sampling prefix is then the very start
     of what was trained on.
     """
-    prefix, (training, _) = template.prefix(layout, ""), template.training(layout, "", "")
+    # Not of empty texts: where bos and eos are one id, those of a prompt and of a story must stand between.
+    prefix, (training, _) = template.prefix(layout, "a"), template.training(layout, "a", "a")
     return next(prefix[:n] for n in range(len(prefix) + 1) if training[: len(prefix) - n] == prefix[n:])
 
 
 def require_same(*, model: Dataset, tokenizer: Dataset) -> None:
-    """Raises UserError where the model was trained with another tokenizer."""
+    """Raises UserError where the model was trained with another tokenizer, or in another form of its layout.
+
+    The tokenizers' files are compared, of which every model holds a copy: an adopted model is its own tokenizer.
+    """
     about = json.loads(model.file("model.json").read_bytes())
-    if about["tokenizer"] != tokenizer.fingerprint:
-        raise UserError(
-            f"{model.stage}/{model.name} was trained with the tokenizer {about['tokenizer'][:12]}…, "
-            f"not with {tokenizer.fingerprint[:12]}… (tokenizer/{tokenizer.name}); use the one it was trained with"
-        )
+    made_with, given = (each.manifest["files"]["tokenizer.model"]["sha256"] for each in (model, tokenizer))
+    what, do = f"{model.stage}/{model.name} was trained", "use the one it was trained with"
+    _require_same(what, about["layout"], about["template"], made_with, given, tokenizer, do)
+
+
+def require_form(what: str, about: Mapping[str, Any]) -> None:
+    """Raises UserError where a model.json names another form of its layout than the Template has."""
+    if not same_form(about["layout"], about["template"]):
+        raise UserError(f"{what} was trained {_form(about['layout'], about['template'])}; train it again")
+
+
+def _require_same(what: str, layout: str, form: str, made_with: str, given: str, tokenizer: Dataset, do: str) -> None:
+    """Names every field that differs, as it was and as it is given."""
+    fields = []
+    if made_with != given:
+        named = f"{given[:12]}… ({tokenizer.stage}/{tokenizer.name})"
+        fields.append(f"with the tokenizer {made_with[:12]}…, not with {named}")
+    if not same_form(layout, form):
+        fields.append(_form(layout, form))
+    if fields:
+        raise UserError(f"{what} {', and '.join(fields)}; {do}")
+
+
+def _form(layout: str, form: str) -> str:
+    return f"with the template {form} of layout {layout}, not with {digest_of(layout)}"

@@ -1,7 +1,7 @@
 """llama2.c: the .bin files of karpathy's run.c (v0), of newer readers (v1) and of runq.c (q8_0), and tokenizer.bin.
 
 In:   weights as numpy arrays under llama2.c's own names; the network's shape
-Out:  bytes
+Out:  bytes; lib/model/llama2c_reading.py goes the other way
 Relies on: llama2.c's export.py (legacy_export, version1_export, version2_export) and tokenizer.py (export) for the
 layout: little-endian, tensors one kind after the other, each kind over all layers.
 
@@ -15,6 +15,7 @@ import numpy as np
 import sentencepiece
 
 from lib.errors import UserError
+from lib.text.pieces import SentencePieces, opened
 
 MAGIC = 0x616B3432  # "ak42"
 HEADER_BYTES = 256  # of v1 and v2; v0 has seven ints and nothing else
@@ -70,6 +71,17 @@ def quantized(matrix: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
     # A group of zeros has scale 0; any divisor will do, its codes are 0.
     codes = np.round(grouped / np.where(scales == 0, np.float32(1), scales)[:, None]).astype(np.int8)
     return codes, scales
+
+
+def why_not(model: bytes, shape: Mapping) -> str | None:
+    """Why run.c would compute or spell otherwise than this model; None where it does the same."""
+    pieces = opened(model)
+    if not (isinstance(pieces, SentencePieces) and pieces.by_chunks and (pieces.bos_id, pieces.eos_id) == (1, 2)):
+        return "run.c knows SentencePiece's byte-pair vocabularies alone, with bos 1 and eos 2"
+    if (shape["rope_theta"], shape["norm_eps"]) != (10000.0, 1e-5):
+        found = f"rope_theta {shape['rope_theta']:g} and norm_eps {shape['norm_eps']:g}"
+        return f"run.c has rope_theta 10000 and norm_eps 1e-05 written into it, this model {found}"
+    return None
 
 
 def tokenizer_bin(model: bytes) -> bytes:

@@ -9,13 +9,16 @@ starts from the model as it is. New parameters: r · (in + out) for each project
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
+
+from lib.model.huggingface import RENAMED, renamed
+from lib.store import Draft
 
 
 class LoraLinear(nn.Module):
@@ -59,6 +62,46 @@ def save_adapter(model: nn.Module, folder: Path, **settings: Any) -> None:
     trained = {name: weight.detach().cpu() for name, weight in model.named_parameters() if ".lora_" in name}
     save_file({name: weight.contiguous() for name, weight in trained.items()}, folder / "adapter.safetensors")
     (folder / "adapter.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def publish_adapter(draft: Draft, model: nn.Module, **settings: Any) -> None:
+    """The adapter in our names and, under peft/, in peft's; to be called before `merge`."""
+    save_adapter(model, draft.path, **settings)
+    for name, data in peft(load_file(draft.path / "adapter.safetensors"), settings).items():
+        draft.write_bytes(f"peft/{name}", data)
+    draft.adopt("adapter.safetensors")
+    draft.adopt("adapter.json")
+
+
+def peft(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """The two files that peft's PeftModel.from_pretrained(base, folder) opens, on the base as this project exports it.
+
+    Our projections lie as transformers' do, so no row changes place; only the names do.
+    """
+    inner = {name.rpartition(".")[2]: theirs for name, theirs in RENAMED.items()}
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": settings["rank"],
+        "lora_alpha": settings["alpha"],
+        "lora_dropout": settings["dropout"],
+        "target_modules": sorted(inner[name].rpartition(".")[2] for name in settings["targets"]),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "base_model_name_or_path": None,
+    }
+    named = {_peft_name(name): weight for name, weight in weights.items()}
+    return {
+        "adapter_config.json": (json.dumps(config, indent=1) + "\n").encode(),
+        "adapter_model.safetensors": save(named, metadata={"format": "pt"}),
+    }
+
+
+def _peft_name(name: str) -> str:
+    """layers.0.attention.wq.lora_a → base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight."""
+    layer, _, which = name.rpartition(".lora_")
+    return f"base_model.model.{renamed(layer).removesuffix('.weight')}.lora_{which.upper()}.weight"
 
 
 def merge(model: nn.Module) -> None:

@@ -49,8 +49,8 @@ class Optimizer:
             {"params": matrices, "weight_decay": training.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        groups = [group for group in groups if group["params"]]
-        self.parts.append(torch.optim.AdamW(groups, lr=training.lr, betas=training.betas, fused=True))
+        if groups := [group for group in groups if group["params"]]:  # an addition by LoRA is matrices alone
+            self.parts.append(torch.optim.AdamW(groups, lr=training.lr, betas=training.betas, fused=True))
 
     def zero_grad(self) -> None:
         for part in self.parts:

@@ -1,14 +1,16 @@
 """Outcome: what an alignment leaves in the draft besides the model.
 
-In:   a Run (lib/model/alignment.py) that is done
-Out:  rollouts, updates, evals, scored, _record/speed; facts: reward_before and _after on the held-out prompts, and so
-      each part of the reward (concept_before, …); kl (nats per token, of the kept model's update);
-      val_bits_per_byte_before and _after; health_before and _after (what the guards saw); kept_update; stopped (why, or
-      empty)
+In:   a Run (lib/model/alignment.py) that is done, its policy with the weights that are kept
+Out:  rollouts, updates, evals, scored, _record/speed; facts: reward_before and _after on held-out prompts that had no
+      part in choosing the model, reward_gain_error (the standard error of their difference, prompt by prompt), and so
+      each part of the reward (concept_before, …); chosen_by_before and _after (the same reward on the prompts that
+      chose); kl (nats per token, of the kept model's update); val_bits_per_byte_before and _after; health_before and
+      _after (what the guards saw); kept_update; looks; stopped (why, or empty)
 """
 
+import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -27,15 +29,14 @@ def write(run: "Run") -> None:
     assert run.best
     for table, name in FILES.items():
         schema = schemas.TABLES["align", table]
-        run.draft.write_table(f"{name}.parquet", pa.Table.from_pylist(run.log.rows.get(table, []), schema=schema))
+        rows = [columns(row) for row in run.log.rows.get(table, [])]
+        run.draft.write_table(f"{name}.parquet", pa.Table.from_pylist(rows, schema=schema))
     run.draft.write_table("_seen/scored.parquet", heldout.scored(run.val))
-    looks = {each["update"]: each for each in run.log.rows["looks"]}
     updates = {each["update"]: each for each in run.log.rows["updates"]}
-    for when, at in (("before", 0), ("after", run.best_update)):
-        run.draft.fact(**{f"{name}_{when}": value for name, value in looks[at].items() if name != "update"})
     run.draft.fact(
-        reward_before=run.start.reward,
-        reward_after=run.best.reward,
+        **gain(run),
+        chosen_by_before=run.start.reward,
+        chosen_by_after=run.best.reward,
         kl=updates[run.best_update]["kl"] if run.best_update else 0.0,
         val_bits_per_byte_before=run.start.val_bits_per_byte,
         val_bits_per_byte_after=run.best.val_bits_per_byte,
@@ -44,7 +45,27 @@ def write(run: "Run") -> None:
         health_after=asdict(run.best),
         updates=len(updates),
         kept_update=run.best_update,
+        looks=len(run.log.rows["evals"]),
         stopped=run.stopped,
         num_params=run.policy.shape.num_params,
     )
     run.draft.count(rollouts=len(run.log.rows["rollouts"]), prompts=len(run.prompts))
+
+
+def columns(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as Arrow takes it: maps as lists of pairs."""
+    return {name: list(value.items()) if isinstance(value, dict) else value for name, value in row.items()}
+
+
+def gain(run: "Run") -> dict[str, float]:
+    """The reward and its parts on the reported prompts: of the start model (the reference) and of the kept one."""
+    from lib.model.alignment import answer, mean
+
+    _, before = answer(run, run.climber.reference, run.reported)
+    after = answer(run, run.policy, run.reported)[1] if run.best_update else before
+    found = {"reward_before": mean(before.total), "reward_after": mean(after.total)}
+    for when, scores in (("before", before), ("after", after)):
+        found |= {f"{name}_{when}": mean(values) for name, values in scores.parts.items()}
+    gains = [b - a for a, b in zip(before.total, after.total, strict=True)]
+    spread = math.sqrt(math.fsum((each - mean(gains)) ** 2 for each in gains) / max(len(gains) - 1, 1))
+    return found | {"reward_gain_error": spread / math.sqrt(len(gains))}

@@ -2,7 +2,7 @@
 
 In:   weights by name; a name is one of REWARDS, or the dotted path of any Python callable (my_module.my_reward)
 Out:  Rewards: the weighted sum, and each part of it
-On:   for `concept` the packaged MiniLM (extra `embed`), loaded when the first story is scored
+On:   for `concept` the packaged MiniLM (extra `embed`); for `judge` a language model (lib/text/judge.py)
 
 A reward is anything that can be called with (prompts, stories) and returns a float for each.
 """
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lib.errors import UserError
+from lib.store import Progress
+from lib.text.judge import Judge, JudgeConfig
 from lib.text.words import follows
 
 
@@ -37,16 +39,32 @@ class Concept:
 
 
 class Words:
-    """The share, 0 to 1, of the prompt's content words that the story holds."""
-
-    def __init__(self, concept: str) -> None:
-        pass
+    """The share, 0 to 1, of the prompt's content words that the story holds: all, where it opens with the prompt."""
 
     def __call__(self, prompts: Sequence[str], stories: Sequence[str]) -> list[float]:
         return [follows(prompt, story) for prompt, story in zip(prompts, stories, strict=True)]
 
 
-REWARDS: dict[str, Callable[[str], Reward]] = {"concept": Concept, "words": Words}  # each made with the concept's text
+@dataclass(frozen=True)
+class Needs:
+    """What the named rewards are made with."""
+
+    concept: str
+    judge: JudgeConfig | None = None
+    progress: Progress = lambda *_: None
+
+
+def _judge(needs: Needs) -> Reward:
+    if needs.judge is None:
+        raise UserError("the reward judge needs to know whom to ask: give judge.model (and judge.base_url)")
+    return Judge(needs.judge, needs.progress)
+
+
+REWARDS: dict[str, Callable[[Needs], Reward]] = {
+    "concept": lambda needs: Concept(needs.concept),
+    "words": lambda _: Words(),
+    "judge": _judge,
+}
 
 
 @dataclass(frozen=True)
@@ -58,11 +76,19 @@ class Scores:
 class Rewards:
     """A weighted sum of rewards. One with the weight 0 is not computed."""
 
-    def __init__(self, weights: Mapping[str, float], *, concept: str) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        *,
+        concept: str,
+        judge: JudgeConfig | None = None,
+        progress: Progress = lambda *_: None,
+    ) -> None:
         self.weights = {name: weight for name, weight in weights.items() if weight}
         if not self.weights:
             raise UserError(f"found rewards {dict(weights)}, expected at least one with a weight that is not 0")
-        self.rewards = {name: REWARDS[name](concept) if name in REWARDS else imported(name) for name in self.weights}
+        needs = Needs(concept, judge, progress)
+        self.rewards = {name: REWARDS[name](needs) if name in REWARDS else imported(name) for name in self.weights}
 
     def __call__(self, prompts: Sequence[str], stories: Sequence[str]) -> Scores:
         parts = {name: checked(name, reward(prompts, stories), len(stories)) for name, reward in self.rewards.items()}

@@ -1,45 +1,156 @@
 """Sampling: prefixes of ids in, completions out, through a cache of keys and values.
 
 In:   a network (lib/model/network.py), prefixes of any lengths, how to draw
-Out:  per prefix the ids drawn, the model's log-probability of each, and whether a stop id ended them
-On:   a packed copy of the weights, taken when the Sampler is made: make a new one after an update (1-2 ms at 1M)
+Out:  per prefix the ids drawn, the model's log-probability of each, and whether a stop ended them
+On:   lib/model/cache.py (rows that join and leave between steps) and lib/model/draw.py; a packed copy of the weights,
+      taken when the Sampler is made: make a new one after an update (1-2 ms at 1M)
+
+`Sampler.generate` writes many rows to their end; `Batch` is what it is made of, for callers whose rows come and go.
 
 What makes it fast on a CPU (1.0-1.3M parameters, one core: see docs/results.md): norms and the attention scale folded
-into the weights, one product for queries, keys and values, keys stored transposed, and one uniform number a token
-instead of torch.multinomial, whose exponential draws cost 20 ns for every piece of the vocabulary. Rows that stop leave
-the batch: rows from its end move into their places. torch.compile was slower at every batch size.
+into the weights, one product for queries, keys and values, keys stored transposed, equal prefixes read once, and one
+uniform number a token instead of torch.multinomial. torch.compile was slower at every batch size.
 
 A row's random numbers are its own, so a prompt gets the same text alone and in company; only float rounding, which
 differs by batch size (1e-6 in float32), could tip a draw.
 
-Letters: B rows, T new positions, S positions so far, D width, G groups (key and value heads), R query heads a group,
-C channels of a head, V vocabulary.
+Letters: B rows, U new rows, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lib.errors import UserError
-from lib.model.draw import Draw, row_seeds
+from lib.model.cache import Cache
+from lib.model.draw import Draw, Draws, row_seeds
 from lib.model.network import Llama
 from lib.model.packed import Packed
 
 BATCH = 64  # rows: 128 are not faster a token at 1M parameters, and hold twice the cache
-BLOCKED = -1e9  # added to the score of a position that may not be seen; finite, so that a row of padding has no NaN
+REFILL = BATCH // 4  # rows that must have ended before others take their places: reading few prefixes at a time is slow
+Decode = Callable[[list[int]], str]
 
 
 @dataclass(frozen=True)
 class Completion:
     """What was drawn after one prefix."""
 
-    ids: list[int]  # the stop id included, if one came
-    logprobs: list[float]  # nats, under the model at this temperature (at 0: at 1), before top-k and top-p
-    ended: bool  # a stop id came; False: max_new or the model's max_length cut it off
+    ids: list[int]  # the stop id included, if one came, and all of the piece that completed a stop string
+    logprobs: list[float]  # nats, under the model at this temperature (at 0: at 1), before penalty, top-k, top-p, min-p
+    ended: bool  # a stop id or a stop string came; False: max_new or the model's max_length cut it off
+
+
+@dataclass(eq=False)
+class Row:
+    """One prefix being continued. `ids` and `logprobs` grow by one a step until it is `done`."""
+
+    prefix: list[int]
+    max_new: int
+    seed: np.random.SeedSequence
+    how: Draw = field(default_factory=Draw)
+    stop_ids: frozenset[int] = frozenset()
+    stop_strings: tuple[str, ...] = ()
+    decode: Decode | None = None  # of ids, where there are stop strings
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    ended: bool = False
+    done: bool = False  # set from outside, it makes the row leave before the next step
+
+    def __post_init__(self) -> None:
+        if self.stop_strings and self.decode is None:
+            raise ValueError("found stop strings, expected a function that decodes ids with them")
+        numbers = np.random.Generator(np.random.Philox(self.seed)).random(max(self.max_new, 0), np.float32)
+        self.uniforms: list[float] = numbers.tolist()
+        self.reach = max((len(stop.encode()) for stop in self.stop_strings), default=0)
+        self.done = self.max_new <= 0
+
+    def take(self, piece: int, logprob: float) -> None:
+        self.ids.append(piece)
+        self.logprobs.append(logprob)
+        self.ended = piece in self.stop_ids or (self.reach > 0 and self._stopped())
+        self.done = self.done or self.ended or len(self.ids) >= self.max_new
+
+    def _stopped(self) -> bool:
+        """Whether the text so far ends with, or the last piece ran past, a stop string. Only the end is decoded.
+
+        A piece is a byte at least, unless it is a control piece: those make the end that is decoded longer.
+        """
+        assert self.decode is not None
+        width = self.reach + 4  # a character cut in two at the front is at most four bytes
+        while True:
+            text = self.decode(self.ids[-width:])
+            if width >= len(self.ids) or len(text.encode()) >= self.reach + 4:
+                return any(stop in text for stop in self.stop_strings)
+            width *= 2
+
+
+class Batch:
+    """Rows that are written together; they join and leave between steps."""
+
+    def __init__(self, weights: Packed, *, rows: int = 1, columns: int = 64) -> None:
+        self.device = weights.device
+        self.cache = Cache(weights, rows=rows, columns=columns)
+        self.rows: list[Row] = []  # in the cache's order
+        self.coming: list[Row] = []  # from the next step on
+        self.drawn_B = torch.zeros(0, dtype=torch.long, device=self.device)
+        self.seen_BV: Tensor | None = None  # which ids stand in prefix and completion; kept where a row is penalised
+
+    def __len__(self) -> int:
+        return sum(not row.done for row in self.rows + self.coming)
+
+    def join(self, rows: Sequence[Row]) -> None:
+        """Take rows in: their prefixes are read, and their first ids drawn, in the next step."""
+        self.coming += rows
+
+    @torch.inference_mode()
+    def step(self) -> list[Row]:
+        """Every row takes one id more; the rows that did, those that are done with it included."""
+        self._leave()
+        logits = [self.cache.step(self.drawn_B)] if self.rows else []
+        coming, self.coming = [row for row in self.coming if not row.done], []
+        if coming:
+            logits.append(self.cache.join([row.prefix for row in coming]))
+            self.rows += coming
+            self._changed()
+        if not self.rows:
+            return []
+        uniform_B = torch.tensor([row.uniforms[len(row.ids)] for row in self.rows], device=self.device)
+        logits_BV = torch.cat(logits) if len(logits) > 1 else logits[0]
+        self.drawn_B, logprob_B = self.draws(logits_BV, uniform_B, self.seen_BV)
+        if self.seen_BV is not None:
+            self.seen_BV.scatter_(1, self.drawn_B[:, None], True)
+        for row, piece, logprob in zip(self.rows, self.drawn_B.tolist(), logprob_B.tolist(), strict=True):
+            row.take(piece, logprob)
+        return list(self.rows)
+
+    def _leave(self) -> None:
+        if not any(row.done for row in self.rows):
+            return
+        order = self.cache.keep([not row.done for row in self.rows])
+        self.rows = [self.rows[place] for place in order]
+        order_B = torch.tensor(order, dtype=torch.long, device=self.device)
+        self.drawn_B = self.drawn_B[order_B]
+        if self.seen_BV is not None:
+            self.seen_BV = self.seen_BV[order_B]
+        if self.rows:
+            self._changed()
+
+    def _changed(self) -> None:
+        """Settings of the rows that are here now."""
+        self.draws = Draws([row.how for row in self.rows], self.device)
+        if not self.draws.penalised:
+            self.seen_BV = None
+            return
+        vocab_size, here = self.cache.shape.vocab_size, 0 if self.seen_BV is None else len(self.seen_BV)
+        new = torch.zeros(len(self.rows) - here, vocab_size, dtype=torch.bool)
+        for place, row in enumerate(self.rows[here:]):
+            new[place, row.prefix + row.ids] = True
+        new = new.to(self.device)
+        self.seen_BV = new if self.seen_BV is None else torch.cat((self.seen_BV, new))
 
 
 class Sampler:
@@ -51,7 +162,6 @@ class Sampler:
         # RoPE was trained up to max_length positions and is not known to extrapolate: no row goes past it.
         self.max_length = min(max_length or shape.max_length, shape.max_length)
         self.weights = Packed(model, dtype or model.norm.weight.dtype)
-        self.device = model.norm.weight.device
 
     def generate(
         self,
@@ -61,23 +171,35 @@ class Sampler:
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
         stop_ids: set[int],
+        stop_strings: Sequence[str] = (),
+        decode: Decode | None = None,
+        n: int = 1,
         seed: int | Sequence[int] = 0,
     ) -> list[Completion]:
-        """One completion a prefix, in their order. temperature 0 takes the likeliest piece; top_k 0 keeps all.
+        """`n` completions a prefix, together, in the order of the prefixes. temperature 0 takes the likeliest piece.
 
-        One seed for all: equal prefixes get different completions, the same wherever they stand. A list: one a row.
+        One seed for all: equal prefixes get different completions, the same wherever they stand. A list: one a
+        completion. A stop string (found in what `decode` makes of the ids) ends a row with the piece that completes it.
         """
-        seeds = row_seeds(seed, prefixes)
-        how = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
-        out: list[Completion | None] = [None] * len(prefixes)
-        order = sorted(range(len(prefixes)), key=lambda i: len(prefixes[i]))  # neighbours need little padding
-        for start in range(0, len(order), BATCH):
-            rows = order[start : start + BATCH]
-            batch = self._batch([prefixes[i] for i in rows], max_new, [seeds[i] for i in rows])
-            for row, completion in zip(rows, batch.run(how, stop_ids), strict=True):
-                out[row] = completion
-        return [completion for completion in out if completion is not None]
+        how = Draw(temperature, top_p, top_k, min_p, repetition_penalty)
+        prefixes = [prefix for prefix in prefixes for _ in range(n)]
+        stops = {"stop_ids": frozenset(stop_ids), "stop_strings": tuple(stop_strings), "decode": decode}
+        rows = [
+            self.row(prefix, max_new=max_new, seed=each, how=how, **stops)
+            for prefix, each in zip(prefixes, row_seeds(seed, prefixes), strict=True)
+        ]
+        waiting = sorted(rows, key=lambda row: -len(row.prefix))  # from the end: neighbours need little padding
+        batch = self.batch(rows)
+        while waiting or batch:
+            if waiting and len(batch) <= BATCH - min(REFILL, BATCH):
+                room = BATCH - len(batch)
+                batch.join(waiting[: -room - 1 : -1])
+                del waiting[-room:]
+            batch.step()
+        return [Completion(row.ids, row.logprobs, row.ended) for row in rows]
 
     def stream(
         self,
@@ -91,134 +213,28 @@ class Sampler:
         seed: int = 0,
     ) -> Iterator[int]:
         """The ids of `generate([prefix], …)`, each as soon as it is drawn; the stop id is not among them."""
-        batch = self._batch([prefix], max_new, row_seeds(seed, [prefix]))
-        for _, ids_B, _ in batch.steps(Draw(temperature=temperature, top_p=top_p, top_k=top_k), stop_ids):
-            if (piece := int(ids_B[0])) not in stop_ids:
+        how, [seeded] = Draw(temperature, top_p, top_k), row_seeds(seed, [prefix])
+        row = self.row(prefix, max_new=max_new, seed=seeded, how=how, stop_ids=frozenset(stop_ids))
+        batch = self.batch([row])
+        batch.join([row])
+        while batch.step():
+            if (piece := row.ids[-1]) not in stop_ids:
                 yield piece
 
-    def _batch(self, prefixes: Sequence[Sequence[int]], max_new: int, seeds: list[np.random.SeedSequence]) -> "Batch":
-        longest = max(map(len, prefixes))
-        if longest >= self.max_length:
+    def row(self, prefix: Sequence[int], *, max_new: int, **how: object) -> Row:
+        """A row for a Batch, cut to the model's room. Raises UserError if its prefix leaves none."""
+        if len(prefix) >= self.max_length:
             raise UserError(
-                f"found a prompt of {longest} tokens, expected at most {self.max_length - 1} "
+                f"found a prompt of {len(prefix)} tokens, expected at most {self.max_length - 1} "
                 f"(the model's max_length is {self.max_length}): shorten it"
             )
-        if not min(map(len, prefixes)):
+        if not prefix:
             raise ValueError("found an empty prefix, expected at least one id (BOS)")
-        return Batch(self, [list(prefix) for prefix in prefixes], max_new, seeds)
+        return Row(list(prefix), min(max_new, self.max_length - len(prefix)), **how)  # type: ignore[arg-type]
 
-
-class Batch:
-    """Rows that are written together: their cache, their random numbers, and which of them still go on.
-
-    Prefixes are padded on the left, so that every row writes its next key and value into the same column; a row's
-    positions, and so its rotations, are its own.
-    """
-
-    def __init__(
-        self, sampler: Sampler, prefixes: list[list[int]], max_new: int, seeds: list[np.random.SeedSequence]
-    ) -> None:
-        shape, device = sampler.shape, sampler.device
-        self.weights, self.shape, self.device = sampler.weights, shape, device
-        longest = max(map(len, prefixes))
-        lengths_B = torch.tensor([len(prefix) for prefix in prefixes])
-        self.budget_B = (sampler.max_length - lengths_B).clamp(max=max_new)  # tokens each row may still draw
-        self.columns = longest + int(self.budget_B.max())
-        self.ids_BT = torch.tensor([[0] * (longest - len(p)) + p for p in prefixes], device=device)
-        self.pad_B = (longest - lengths_B).to(device)
-        padding_BS = torch.arange(self.columns, device=device) < self.pad_B[:, None]
-        self.padding_BS = torch.zeros(padding_BS.shape, dtype=self.weights.dtype, device=device)
-        self.padding_BS.masked_fill_(padding_BS, BLOCKED)
-        self.padded = bool(self.pad_B.any())
-        sizes = (shape.n_layers, len(prefixes), shape.n_kv_heads)
-        self.keys = torch.empty(*sizes, shape.head_dim, self.columns, dtype=self.weights.dtype, device=device)
-        self.values = torch.empty(*sizes, self.columns, shape.head_dim, dtype=self.weights.dtype, device=device)
-        uniforms = [np.random.Generator(np.random.Philox(seed)).random(max_new, np.float32) for seed in seeds]
-        self.uniforms_BN = torch.from_numpy(np.stack(uniforms)).to(device)
-        self.rows_B = torch.arange(len(prefixes))  # which prefix each row of the batch belongs to
-
-    def run(self, how: Draw, stop_ids: set[int]) -> list[Completion]:
-        """Draw until every row has stopped."""
-        num_rows, most = len(self.rows_B), max(int(self.budget_B.max()), 1)
-        ids_BN, logprobs_BN = torch.zeros(num_rows, most, dtype=torch.long), torch.zeros(num_rows, most)
-        lengths_B = torch.zeros(num_rows, dtype=torch.long)
-        for rows_B, drawn_B, logprob_B in self.steps(how, stop_ids):
-            n = int(lengths_B[rows_B[0]])  # the rows still here have all drawn as many
-            ids_BN[rows_B, n], logprobs_BN[rows_B, n] = drawn_B, logprob_B
-            lengths_B[rows_B] += 1
-        parts = zip(ids_BN.tolist(), logprobs_BN.tolist(), lengths_B.tolist(), strict=True)
-        return [Completion(ids[:n], logprobs[:n], n > 0 and ids[n - 1] in stop_ids) for ids, logprobs, n in parts]
-
-    @torch.inference_mode()
-    def steps(self, how: Draw, stop_ids: set[int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Per step: the rows still going on, the id each drew, and its log-probability (all on the CPU)."""
-        stops = torch.tensor(sorted(stop_ids), device=self.device)
-        new_BT, column, n = self.ids_BT, 0, 0
-        self._keep(self.budget_B > 0)
-        while len(self.rows_B):
-            logits_BV = self._forward(new_BT[: len(self.rows_B)], column)
-            column += new_BT.shape[1]
-            drawn_B, logprob_B = how(logits_BV, self.uniforms_BN[:, n])
-            n += 1
-            yield self.rows_B, drawn_B.cpu(), logprob_B.cpu()
-            stays_B = ~torch.isin(drawn_B, stops).cpu() & (self.budget_B > n)
-            new_BT = self._keep(stays_B, drawn_B)[:, None]
-
-    def _keep(self, stays_B: Tensor, drawn_B: Tensor | None = None) -> Tensor:
-        """Only these rows stay: rows from the end of the batch move into the places of those that go."""
-        B = int(stays_B.sum())
-        drawn_B = self.ids_BT[:, 0] if drawn_B is None else drawn_B
-        if len(stays_B) == B:
-            return drawn_B
-        holes = (~stays_B[:B]).nonzero()[:, 0]
-        movers = stays_B[B:].nonzero()[:, 0] + B
-        for name in ("budget_B", "rows_B", "ids_BT", "pad_B", "padding_BS", "uniforms_BN"):
-            rows = getattr(self, name).clone()  # a caller may still hold the old ones
-            rows[holes] = rows[movers]
-            setattr(self, name, rows[:B])
-        drawn_B = drawn_B.clone()
-        drawn_B[holes] = drawn_B[movers]
-        for cache in (self.keys, self.values):
-            cache[:, holes] = cache[:, movers]
-        self.keys, self.values = self.keys[:, :B], self.values[:, :B]
-        return drawn_B[:B]
-
-    def _forward(self, ids_BT: Tensor, column: int) -> Tensor:
-        """Logits of the last new position in float32, (B, V); keys and values of all new ones go into the cache."""
-        B, T = ids_BT.shape
-        positions_BT = (torch.arange(column, column + T, device=self.device) - self.pad_B[:, None]).clamp(min=0)
-        turns_BTC = self.weights.turns_SC[positions_BT][:, :, None]
-        blocked = self._blocked(column, T)
-        x_ND = F.embedding(ids_BT.reshape(-1), self.weights.embedding)
-        D, eps = self.shape.d_model, self.shape.norm_eps
-        for layer, (wqkv, wo, w13, w2) in enumerate(self.weights.layers):
-            qkv = F.rms_norm(x_ND, (D,), eps=eps) @ wqkv
-            mixed_ND = self._attend(qkv.view(B, T, -1, self.shape.head_dim), turns_BTC, blocked, layer, column)
-            x_ND = torch.addmm(x_ND, mixed_ND, wo)
-            gate, up = (F.rms_norm(x_ND, (D,), eps=eps) @ w13).chunk(2, dim=-1)
-            x_ND = torch.addmm(x_ND, F.silu(gate) * up, w2)
-        return (F.rms_norm(x_ND.view(B, T, D)[:, -1], (D,), eps=eps) @ self.weights.output).float()
-
-    def _blocked(self, column: int, T: int) -> Tensor | None:
-        """What is added to the scores, (B, 1, 1 or T, S): padding, and in a prefix of several the positions to come."""
-        S = column + T
-        blocked = self.padding_BS[:, None, None, :S] if self.padded else None
-        if T > 1:
-            later_TS = torch.ones(T, S, dtype=torch.bool, device=self.device).triu(column + 1)
-            later_TS = torch.zeros(T, S, dtype=self.weights.dtype, device=self.device).masked_fill_(later_TS, BLOCKED)
-            blocked = later_TS if blocked is None else blocked + later_TS
-        return blocked
-
-    def _attend(self, qkv: Tensor, turns_BTC: Tensor, blocked: Tensor | None, layer: int, column: int) -> Tensor:
-        B, T, heads, C = qkv.shape
-        G, R, S = self.shape.n_kv_heads, self.shape.n_heads // self.shape.n_kv_heads, column + T
-        pairs = torch.view_as_complex(qkv[:, :, :-G].float().view(B, T, heads - G, C // 2, 2))
-        turned = torch.view_as_real(pairs * turns_BTC).view(B, T, heads - G, C).to(qkv.dtype)
-        self.keys[layer, :, :, :, column:S] = turned[:, :, -G:].permute(0, 2, 3, 1)
-        self.values[layer, :, :, column:S] = qkv[:, :, -G:].transpose(1, 2)
-        q = turned[:, :, :-G].view(B, T, G, R, C).permute(0, 2, 3, 1, 4).reshape(B * G, R * T, C)
-        scores = torch.bmm(q, self.keys[layer, :, :, :, :S].view(B * G, C, S))
-        if blocked is not None:
-            scores.view(B, G * R, T, S).add_(blocked)
-        mixed = torch.bmm(scores.softmax(-1), self.values[layer, :, :, :S].view(B * G, S, C))
-        return mixed.view(B, G, R, T, C).permute(0, 3, 1, 2, 4).reshape(B * T, -1)
+    def batch(self, rows: Sequence[Row] = ()) -> Batch:
+        """An empty batch with room for these rows."""
+        if not rows:
+            return Batch(self.weights)
+        longest = max(len(row.prefix) for row in rows) + max(row.max_new for row in rows)
+        return Batch(self.weights, rows=min(len(rows), BATCH), columns=longest)

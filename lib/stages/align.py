@@ -1,31 +1,43 @@
 """Align: make the stories that a reward likes likelier, and stop before the model cheats.
 
-In:   model (instruct), stories (split: the summaries are the prompts), tokens (natural, for held-out bits per byte),
-      the tokenizer of all three
+In:   model (instruct, or pretrain: a base model), stories (split), tokens (in the model's layout, for held-out bits per
+      byte and the anchor), the tokenizer of all three
 Out:  the model as before; rollouts (one row a story written), updates (one a gradient step), evals,
       scored (the val stories that evals are of)
-Prompts are "Write " + the summaries of train rows; held-out ones those of val rows that no train row has. The facts
-reward_before and reward_after are of the held-out prompts, with the same random numbers, before and of the kept model.
+Prompts are what train rows are asked for with in the model's layout ("Write " + the summary, in natural); for a base
+model, which no request was shown to, the first words of train stories; or those that `prompts` or `prompts_file` give.
+Held-out ones are those of val rows that are not among them; one half chooses the model that is kept, and the facts
+reward_before and reward_after are of the other half.
 """
 
 import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from lib.errors import UserError
 from lib.model.aligning import Aligning
 from lib.model.shape import PROJECTIONS
 from lib.store import Dataset, Draft, Stage
-from lib.text.template import Template, instruction
+from lib.text.requests import COLUMNS, instruction, requests
+from lib.text.sources import file_digest
+from lib.text.template import Template, layout_of
 
-STAGE = Stage("align", 2)
+STAGE = Stage("align", 3)
 LORA_DROPOUT = 0.0  # roll-outs are drawn without dropout: with it, the gradient would be that of another policy
 
 
 class AlignConfig(Aligning):
     """What is rewarded, how it is learned, and when to stop."""
+
+
+def external(config: AlignConfig) -> dict[str, str]:
+    """A digest of the file that prompts come from: part of the dataset's name."""
+    return {config.prompts_file: file_digest(config.prompts_file)} if config.prompts_file else {}
 
 
 def align(
@@ -35,6 +47,7 @@ def align(
     import torch
 
     from lib.model import alignment, checkpoint, compute, heldout, lora
+    from lib.model.ascent import Climber
     from lib.model.inputs import require_same
     from lib.model.network import load_model
     from lib.model.rewards import Rewards
@@ -42,7 +55,7 @@ def align(
     from lib.text.tokenizer import Tokenizer
 
     require_same(model=model, tokenizer=tokenizer)
-    about = about_of(model)
+    about = about_of(model, tokens)
     template = Template(Tokenizer.load(tokenizer.file("tokenizer.model")))
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -51,25 +64,31 @@ def align(
     if config.method == "lora":
         torch.manual_seed(config.seed)
         lora.add_lora(policy, **lora_settings(config))
-    prompts, held_out = prompts_of(stories, config, template, policy.shape.max_length)
+    longest = policy.shape.max_length
+    prompts = prompts_of(stories, config, template, about["layout"], longest)
+    dtype = compute.pick_dtype(config.precision, device)
+    anchor = train_stories(tokens, template, config, longest) if config.anchor_coef else None
     alignment.train(
         alignment.Run(
             draft=draft,
             config=config,
-            policy=policy,
-            reference=reference,
-            writer=Writer(template, config.max_new, config.temperature),
-            rewards=Rewards(config.rewards, concept=config.concept),
-            prompts=prompts,
-            held_out=held_out,
-            val=heldout.val_stories(tokens, template, config.eval_stories, policy.shape.max_length),
-            dtype=compute.pick_dtype(config.precision, device),
+            climber=Climber(config, policy, reference, dtype, anchor),
+            writer=Writer(template, about["layout"], config.max_new, config.temperature),
+            rewards=Rewards(
+                config.rewards,
+                concept=config.concept,
+                judge=config.judge,
+                progress=lambda text, *_: draft.progress(f"judge: {text}"),
+            ),
+            prompts={prompt: each.story_id for prompt, each in prompts.train.items()},
+            held_out=prompts.choosing,
+            reported=prompts.reported,
+            wanted=prompts.wanted,
+            val=heldout.val_stories(tokens, template, config.eval_stories, longest),
         )
     )
     if config.method == "lora":
-        lora.save_adapter(policy, draft.path, **lora_settings(config))
-        draft.adopt("adapter.safetensors")
-        draft.adopt("adapter.json")
+        lora.publish_adapter(draft, policy, **lora_settings(config))
         lora.merge(policy)
     checkpoint.publish(draft, model=policy, pieces=tokenizer.file("tokenizer.model"), **about)
 
@@ -78,43 +97,111 @@ def lora_settings(config: AlignConfig) -> dict[str, Any]:
     return {"rank": config.rank, "alpha": config.alpha, "dropout": LORA_DROPOUT, "targets": PROJECTIONS}
 
 
-def about_of(model: Dataset) -> dict[str, str]:
-    """What goes into model.json beside the shape. UserError for a model that was never shown an instruction."""
+def about_of(model: Dataset, tokens: Dataset) -> dict[str, str]:
+    """What goes into model.json beside the shape. UserError where the tokens are in another layout than the model."""
     model.file("model.safetensors")
     about = json.loads(model.file("model.json").read_bytes())
-    if about["layout"] != "natural":
+    if (layout := tokens.manifest["config"]["layout"]) != about["layout"]:
         raise UserError(
-            f"{model.stage}/{model.name} knows the layout {about['layout']!r}, expected 'natural': align a model that "
-            "was taught instructions (stage instruct)"
+            f"{model.stage}/{model.name} was trained in the layout {about['layout']!r}, but tokens/{tokens.name} "
+            f"are in {layout!r}; give the tokens that the model was trained on"
         )
     return {key: about[key] for key in ("layout", "template", "tokenizer")} | {"stage": STAGE.name}
 
 
-def prompts_of(
-    stories: Dataset, config: AlignConfig, template: Template, max_length: int
-) -> tuple[dict[str, str], list[str]]:
-    """Prompts for training, each with the first story it is the summary of, and held-out ones; each once, none in both.
+def train_stories(tokens: Dataset, template: Template, config: AlignConfig, row_length: int) -> Any:
+    """The anchor's batches, by step."""
+    from lib.model.batches import Batches, Corpus
+    from lib.model.inputs import lead_of
+
+    layout = tokens.manifest["config"]["layout"]
+    return Batches(
+        corpus=Corpus(tokens=tokens, split="train"),
+        row_length=row_length,
+        batch_size=config.anchor_rows,
+        seed=config.seed,
+        loss_on="story",
+        bos_id=template.tokenizer.bos_id,
+        lead=lead_of(template, layout),
+        packed=layout_of(layout).packed,
+    )
+
+
+# ---- what to ask for
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt and where it comes from."""
+
+    prompt: str
+    story_id: str | None
+    split: str
+    wanted: str  # the same in few words, for rewards: of a story its summary, without what every prompt says
+
+
+@dataclass(frozen=True)
+class Prompts:
+    train: dict[str, Asked]
+    choosing: list[str]  # held out: they choose which model is kept
+    reported: list[str]  # held out too, and asked only before and after
+    wanted: dict[str, str]
+
+
+def prompts_of(stories: Dataset, config: AlignConfig, template: Template, layout: str, max_length: int) -> Prompts:
+    """What to ask for: each prompt once, with the first story it comes from, and none on two sides.
 
     Those that leave no room for a story go.
     """
-    asked: dict[str, dict[str, str]] = {"train": {}, "val": {}}
-    for part in stories.parts():
-        rows = part.table(["story_id", "summary", "split"]).filter(pc.field("summary").is_valid())
-        for story_id, summary, split in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-            if split in asked and summary.strip():
-                asked[split].setdefault(instruction(summary), story_id)
-    train, val = asked["train"], [prompt for prompt in asked["val"] if prompt not in asked["train"]]
-    val = [val[i] for i in np.random.Generator(np.random.Philox(key=[config.seed, 1 << 32])).permutation(len(val))]
+    asked: dict[str, dict[str, Asked]] = {"train": {}, "val": {}}
+    for each in rows_of(stories, config, layout):
+        if each.split in asked:
+            asked[each.split].setdefault(each.prompt, each)
+    given = given_prompts(config)
+    train = asked["train"]
+    if given:
+        train = {prompt: train.get(prompt) or Asked(prompt, None, "train", prompt) for prompt in given}
 
     def fits(prompt: str) -> bool:
-        return len(template.prefix("natural", prompt)) <= max_length // 2
+        return len(template.prefix(layout, prompt)) <= max_length // 2
 
-    val = [prompt for prompt in val if fits(prompt)][: config.heldout_prompts]
-    train = {prompt: story_id for prompt, story_id in train.items() if fits(prompt)}
-    for split, prompts in (("train", train), ("val", val)):
-        if not prompts:
+    train = {prompt: each for prompt, each in train.items() if fits(prompt)}
+    val = [prompt for prompt in asked["val"] if prompt not in train and fits(prompt)]
+    val = [val[i] for i in np.random.Generator(np.random.Philox(key=[config.seed, 1 << 32])).permutation(len(val))]
+    for split, prompts, least in (("train", train, 1), ("val", val, 2)):
+        if len(prompts) < least:
             raise UserError(
-                f"{stories.stage}/{stories.name} has no usable summary among its {split} rows, expected at least one "
-                f"of at most {max_length // 2} tokens (of val rows: one that no train row has)"
+                f"{stories.stage}/{stories.name} gives {len(prompts)} usable prompts from its {split} rows, expected "
+                f"at least {least} of at most {max_length // 2} tokens (of val rows: such as no train row gives)"
             )
-    return train, val
+    choosing = val[: min(config.heldout_prompts, -(-len(val) // 2))]
+    wanted = {prompt: each.wanted for prompt, each in (asked["val"] | train).items()}
+    return Prompts(train, choosing, val[len(choosing) :][: config.report_prompts], wanted)
+
+
+def given_prompts(config: AlignConfig) -> list[str]:
+    """The prompts that the config gives. UserError for a file without one."""
+    if not config.prompts_file:
+        return list(config.prompts)
+    lines = [line.strip() for line in Path(config.prompts_file).read_text(encoding="utf-8").splitlines()]
+    if not (found := [line for line in lines if line]):
+        raise UserError(f"{config.prompts_file} holds no prompt, expected one a line")
+    return found
+
+
+def rows_of(stories: Dataset, config: AlignConfig, layout: str) -> Iterator[Asked]:
+    """What each story is asked for with. For a layout without prompts: how the story begins.
+
+    Tasks that come with an input are left out: a prompt is one text.
+    """
+    opening = re.compile(rf"\S+(?:\s+\S+){{0,{config.opening_words - 1}}}")
+    for part in stories.parts():
+        rows = part.table(["story_id", "text", "split", *COLUMNS])
+        prompts, inputs = requests(rows, layout)
+        for row, prompt, about in zip(rows.to_pylist(), prompts.to_pylist(), inputs.to_pylist(), strict=True):
+            if not layout_of(layout).has_prompt:
+                begun = opening.search(row["text"])
+                prompt, about = begun[0] if begun else None, None
+            if prompt and not about:
+                wanted = instruction(row["summary"]) if row["summary"] and not row["instruction"] else prompt
+                yield Asked(prompt, row["story_id"], row["split"], wanted)

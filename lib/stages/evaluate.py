@@ -7,10 +7,13 @@ Out:  story_loss   nats and bits per byte of each held-out story under each mode
       grades       of each sample, by lib/text/rubric.py: a stand-in that counts, named as such in every row
       metrics      one number per model and metric; the model `reference` is the held-out stories themselves, the most
                    that a model trained on such stories can be expected to reach
+Rows may be tasks: then their instructions are answered, and the answers are compared with those that stand there
+(answer_rouge_l) instead of graded as stories. Prompts are in the layout of `instruct`.
 Sampling is at `temperature` and `top_p` with one seed for all models; every model gets the same ids, also the base
 model, which was never shown an instruction. Metrics and their meaning: lib/model/metrics.py.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -24,9 +27,11 @@ from lib.model.metrics import METRICS, Prompt, concept_rewards, loss_metrics, sa
 from lib.store import Config, Dataset, Draft, Stage
 from lib.store.schemas import HELD_OUT
 from lib.text.openings import OPENINGS
+from lib.text.requests import COLUMNS, requests
 
-STAGE = Stage("evaluate", 2)
+STAGE = Stage("evaluate", 3)
 REFERENCE = "reference"
+ROOM = 0.75  # of a row: the most that a prompt may take
 
 
 class EvaluateConfig(Config):
@@ -62,7 +67,9 @@ def evaluate(
     held = held_out(
         stories, config.loss_stories, [model.table(table="scored")["story_id"] for model in models.values()]
     )
-    prompts = prompts_of(held, config.instructions)
+    layout = asked_layout(instruct)
+    longest = min(json.loads(each.file("model.json").read_bytes())["shape"]["max_length"] for each in models.values())
+    prompts = prompts_of(held, config.instructions, template, layout, longest)
     losses: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     for number, (name, dataset) in enumerate(models.items()):
@@ -70,12 +77,14 @@ def evaluate(
             f"{name}: {held.num_rows} stories scored, {len(prompts)} prompts answered", number, len(models) + 1
         )
         network = _load(name, dataset, template)
-        losses += score(name, network, held, template)
-        samples += answer(name, network, prompts, template, config)
+        losses += score(name, network, held, template, layout)
+        samples += answer(name, network, prompts, template, layout, config)
     draft.progress("comparing with the training stories", len(models), len(models) + 1)
-    reference = reference_samples(held, prompts)
+    reference = reference_samples(prompts)
     copied, known = compare(stories, [row["text"] for row in reference + samples])
-    grades = [grade_of(row, known) for row in samples]
+    tasks = {prompt.number for prompt in prompts if prompt.kind == "instruction" and not prompt.summary}
+    stories_told = [row for row in samples if row["kind"] == "opening" or row["prompt_no"] not in tasks]
+    grades = [grade_of(row, known) for row in stories_told]
     rewards = concept_rewards(prompts, reference + samples) if config.reward == "auto" else [None] * len(copied)
     side = dict(zip(held["story_id"].to_pylist(), held["split"].to_pylist(), strict=True))
     metrics = loss_metrics(losses, side) + sample_metrics(reference + samples, prompts, copied, rewards)
@@ -85,7 +94,7 @@ def evaluate(
 def held_out(stories: Dataset, most: int, also: Sequence[pa.ChunkedArray] = ()) -> pa.Table:
     """The first `most` val and test stories by story_id, and those in `also`; UserError if there is no val story."""
     rows = pa.concat_tables(
-        part.table(["story_id", "text", "summary", "split"]).filter(pc.field("split") != "train")
+        part.table(["story_id", "text", "split", *COLUMNS]).filter(pc.field("split") != "train")
         for part in stories.parts()
     ).sort_by("story_id")
     wanted = pa.array(sorted({story_id for each in also for story_id in each.to_pylist()}), pa.string())
@@ -101,24 +110,41 @@ def held_out(stories: Dataset, most: int, also: Sequence[pa.ChunkedArray] = ()) 
     return pa.concat_tables(sides)
 
 
-def prompts_of(held: pa.Table, most: int) -> list[Prompt]:
-    """The openings, and `most` instructions from summaries of val stories."""
-    from lib.text.template import instruction
+def asked_layout(instruct: Dataset) -> str:
+    """The layout in which the models are asked; natural if `instruct` knows none with prompts."""
+    from lib.text.template import layout_of
 
-    val = held.filter((pc.field("split") == "val") & pc.field("summary").is_valid())
-    summaries = val["summary"].slice(0, most).to_pylist()
-    openings = [Prompt("opening", number, text) for number, text in enumerate(OPENINGS)]
-    return openings + [Prompt("instruction", n, instruction(text), text) for n, text in enumerate(summaries)]
+    layout = json.loads(instruct.file("model.json").read_bytes())["layout"]
+    return layout if layout_of(layout).has_prompt else "natural"
 
 
-def score(name: str, network: Any, held: pa.Table, template: Any) -> list[dict[str, Any]]:
+def prompts_of(held: pa.Table, most: int, template: Any, layout: str, longest: int) -> list[Prompt]:
+    """The openings, and `most` instructions: what val rows are asked for by.
+
+    Those that take more than ROOM of the shortest model's row leave too little of it, and are left out.
+    """
+    val = held.filter(pc.field("split") == "val").combine_chunks()
+    asked = [column.to_pylist() for column in requests(val, layout)]
+    instructions: list[Prompt] = []
+    for row, ask, about in zip(val.to_pylist(), *asked, strict=True):
+        if len(instructions) == most:
+            break
+        if ask is None or len(template.prefix(layout, ask, about or "")) > ROOM * longest:
+            continue
+        summary = None if row["instruction"] else row["summary"]
+        number = len(instructions)
+        instructions.append(Prompt("instruction", number, ask, summary, about or "", reference=row["text"]))
+    return [Prompt("opening", number, text) for number, text in enumerate(OPENINGS)] + instructions
+
+
+def score(name: str, network: Any, held: pa.Table, template: Any, layout: str) -> list[dict[str, Any]]:
     """One row per held-out story."""
     from lib.model.scoring import story_losses
 
     texts = held["text"].to_pylist()
     documents = [template.training("pretrain", "", text)[0] for text in texts]
     losses = story_losses(network, documents, [len(text.encode()) for text in texts])
-    asked = score_asked(network, held, template)
+    asked = score_asked(network, held, template, layout)
     return [
         {
             "story_id": story_id,
@@ -134,61 +160,62 @@ def score(name: str, network: Any, held: pa.Table, template: Any) -> list[dict[s
     ]
 
 
-def score_asked(network: Any, held: pa.Table, template: Any) -> dict[str, Any]:
-    """The loss of each story that has a summary, given the instruction that asks for it."""
+def score_asked(network: Any, held: pa.Table, template: Any, layout: str) -> dict[str, Any]:
+    """The loss of each row that something asks for, given what the model is given before it writes."""
     from lib.model.inputs import lead_of
     from lib.model.scoring import story_losses
-    from lib.text.template import instruction
 
-    lead = lead_of(template, "natural")
-    rows = [row for row in held.select(["story_id", "text", "summary"]).to_pylist() if (row["summary"] or "").strip()]
-    sequences = [template.training("natural", instruction(row["summary"]), row["text"]) for row in rows]
+    lead = lead_of(template, layout)
+    asked = [column.to_pylist() for column in requests(held, layout)]
+    rows = zip(held["story_id"].to_pylist(), held["text"].to_pylist(), *asked, strict=True)
+    rows = [(story_id, text, (ask, about or "")) for story_id, text, ask, about in rows if ask is not None]
     losses = story_losses(
         network,
-        [lead + ids for ids, _ in sequences],
-        [len(row["text"].encode()) for row in rows],
-        [len(lead) + num_prompt + 1 for _, num_prompt in sequences],  # the BOS behind the prompt is given, too
+        [lead + template.training(layout, ask, text, about)[0] for _, text, (ask, about) in rows],
+        [len(text.encode()) for _, text, _ in rows],
+        [len(template.prefix(layout, *ask)) for *_, ask in rows],
     )
-    return {row["story_id"]: loss for row, loss in zip(rows, losses, strict=True)}
+    return {story_id: loss for (story_id, *_), loss in zip(rows, losses, strict=True)}
 
 
 def answer(
-    name: str, network: Any, prompts: Sequence[Prompt], template: Any, config: EvaluateConfig
+    name: str, network: Any, prompts: Sequence[Prompt], template: Any, layout: str, config: EvaluateConfig
 ) -> list[dict[str, Any]]:
     """One sample per prompt; the text is what follows the prompt."""
     from lib.model.sampling import Sampler
     from lib.model.scoring import threads_for_sampling
 
-    natural, decode = template.stop_ids("natural"), template.tokenizer.decode
-    prefixes = [_prefix(prompt, template) for prompt in prompts]
+    decode = template.tokenizer.decode
+    prefixes = [_prefix(prompt, template, layout) for prompt in prompts]
     with threads_for_sampling(network):
         completions = Sampler(network).generate(
             prefixes,
             max_new=config.max_new,
             temperature=config.temperature,
             top_p=config.top_p,
-            stop_ids=natural,
+            stop_ids=template.stop_ids(layout),
             seed=config.seed,
         )
     rows = []
     for prompt, prefix, done in zip(prompts, prefixes, completions, strict=True):
-        story = [token for token in done.ids if token not in natural]
+        story = template.cut(layout, done.ids)
         # An opening is decoded together with its story: alone, the story would lose the blank it starts with.
         begun = decode(prefix) if prompt.kind == "opening" else ""
         text = decode((prefix if begun else []) + story)[len(begun) :]
-        row = {"model": name, "kind": prompt.kind, "prompt_no": prompt.number, "prompt": prompt.text, "text": text}
+        row = {"model": name, "kind": prompt.kind, "prompt_no": prompt.number, "prompt": prompt.shown, "text": text}
         rows.append(row | {"ended": done.ended, "tokens": len(done.ids)})
     return rows
 
 
-def _prefix(prompt: Prompt, template: Any) -> list[int]:
-    return (
-        template.completion_prefix(prompt.text) if prompt.kind == "opening" else template.prefix("natural", prompt.text)
-    )
+def _prefix(prompt: Prompt, template: Any, layout: str) -> list[int]:
+    if prompt.kind == "opening":
+        return template.completion_prefix(prompt.text)
+    return template.prefix(layout, prompt.text, prompt.input)
 
 
 def _load(name: str, dataset: Dataset, template: Any) -> Any:
-    """The network; UserError if it was trained with another tokenizer."""
+    """The network; UserError if it was trained with another tokenizer, or another form of its layout."""
+    from lib.model.inputs import require_form
     from lib.model.network import load_model
 
     if dataset.file("tokenizer.model").read_bytes() != template.tokenizer.model:
@@ -197,24 +224,23 @@ def _load(name: str, dataset: Dataset, template: Any) -> Any:
         )
     for file in ("model.json", "model.safetensors"):
         dataset.file(file)
+    require_form(f"{name} ({dataset.stage}/{dataset.name})", json.loads(dataset.file("model.json").read_bytes()))
     return load_model(dataset.path)
 
 
-def reference_samples(held: pa.Table, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
-    """The held-out stories behind the instructions, as if a model had written them."""
-    asked = {prompt.summary: prompt for prompt in prompts if prompt.summary}
-    rows = held.filter(pc.field("split") == "val").to_pylist()
-    stories = {row["summary"]: row["text"] for row in reversed(rows) if row["summary"] in asked}
+def reference_samples(prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    """The held-out rows behind the instructions, as if a model had written them."""
     return [
         {
             "model": REFERENCE,
             "kind": "instruction",
-            "prompt_no": asked[summary].number,
-            "prompt": asked[summary].text,
-            "text": text,
+            "prompt_no": prompt.number,
+            "prompt": prompt.shown,
+            "text": prompt.reference,
             "ended": True,
         }
-        for summary, text in sorted(stories.items(), key=lambda item: asked[item[0]].number)
+        for prompt in prompts
+        if prompt.reference
     ]
 
 

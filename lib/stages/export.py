@@ -1,127 +1,173 @@
-"""Export: the model as other programs want it.
+"""Export: the model as other programs want it, and the card of the stories behind it.
 
-In:   model (pretrain, instruct or align), tokenizer
+In:   model (pretrain, adopt, instruct or align), tokenizer; stories (split), if they are given
 Out:  hf/          a Hugging Face folder: AutoModelForCausalLM and AutoTokenizer load it, README.md is its card
       llama2c/     model.bin (run.c), model-v1.bin, model-q8_0.bin (runq.c), tokenizer.bin
-Neither torch nor transformers is needed to write them; the tests hold both formats to this project's own sampler.
+      gguf/        model.gguf for llama.cpp, Ollama, LM Studio
+      peft/        adapter_config.json, adapter_model.safetensors, where the model was trained by LoRA: the addition to
+                   the model it started from, which hf/ has merged in
+      dataset/     README.md: the stories' card; with `stories`, the kept stories beside it, for load_dataset
+A format that would spell text otherwise than the model's own tokenizer is left out; the fact left_out says why.
+Neither torch nor transformers is needed to write them; the tests hold each to this project's own sampler.
 """
 
+import io
 import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from lib.errors import UserError
 from lib.store import Config, Dataset, Draft, Stage
 
-STAGE = Stage("export", 1)
+if TYPE_CHECKING:
+    from lib.text.tokenizer import Tokenizer
 
-# `[EOS] instruction [BOS]`: the natural layout of lib/text/template.py, as a chat template.
-CHAT_TEMPLATE = (
-    "{% if messages|length != 1 or messages[0]['role'] != 'user' %}"
-    "{{ raise_exception('this model takes one user message: Write a story about ...') }}{% endif %}"
-    "{{ eos_token }}{{ messages[0]['content'] }}{{ bos_token }}"
-)
+STAGE = Stage("export", 2)
+PEFT = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class ExportConfig(Config):
     title: str = Field("storymill", min_length=1, description="what the model card calls the model")
     description: str = Field("", description="one more paragraph for the model card")
+    license: str = Field("unknown", description="of the model, as Hugging Face names it: mit, apache-2.0, …")
+    data_license: str = Field("unknown", description="of the stories, as Hugging Face names it: cdla-sharing-1.0, …")
+    stories: bool = Field(False, description="copy the kept stories beside their card, not the card alone")
 
 
-def export(draft: Draft, config: ExportConfig, *, model: Dataset, tokenizer: Dataset) -> None:
-    """Write both formats from the dataset's own files, verified."""
-    from safetensors.numpy import load_file, save
+@dataclass(frozen=True)
+class Model:
+    """What every format is written from."""
 
-    from lib.model import huggingface, llama2c
+    card: dict[str, Any]  # model.json
+    weights: dict[str, np.ndarray]
+    tokenizer: "Tokenizer"
+    left_out: dict[str, str] = field(default_factory=dict)
 
-    card = json.loads(model.file("model.json").read_bytes())
-    shape, weights = card["shape"], load_file(model.file("model.safetensors"))
+    @property
+    def shape(self) -> dict[str, Any]:
+        return self.card["shape"]
+
+
+def export(
+    draft: Draft, config: ExportConfig, *, model: Dataset, tokenizer: Dataset, stories: Dataset | None = None
+) -> None:
+    """Write every format from the dataset's own files, verified."""
+    from safetensors.numpy import load_file
+
+    from lib.model import cards
+    from lib.text.template import Template
+    from lib.text.tokenizer import Tokenizer
+
     pieces = tokenizer.file("tokenizer.model").read_bytes()
     if pieces != model.file("tokenizer.model").read_bytes():
         raise UserError(f"{model.stage}/{model.name} was trained with another tokenizer than {tokenizer.name}")
-    draft.progress("writing the Hugging Face folder", 0, 2)
-    natural = card["layout"] == "natural"
-    draft.write_bytes("hf/model.safetensors", save(huggingface.weights(weights, shape), metadata={"format": "pt"}))
-    draft.write_bytes("hf/tokenizer.model", pieces)
-    for name, content in {
-        "config.json": huggingface.config(shape),
-        "generation_config.json": huggingface.generation_config(shape),
-        "tokenizer.json": huggingface.tokenizer(pieces),
-        "tokenizer_config.json": huggingface.tokenizer_config(shape, CHAT_TEMPLATE if natural else None),
-        "special_tokens_map.json": huggingface.special_tokens(),
-    }.items():
+    card = json.loads(model.file("model.json").read_bytes())
+    made = Model(card, load_file(model.file("model.safetensors")), Tokenizer(pieces))
+    formats = []
+    for number, (name, write) in enumerate({"hf": _hf, "llama2c": _llama2c, "gguf": _gguf}.items()):
+        draft.progress(f"writing {name}", number, 4)
+        if write(draft, config, made):
+            formats.append(name)
+    if "peft/adapter_config.json" in model.manifest["files"]:
+        for name in PEFT:
+            draft.write_bytes(f"peft/{name}", model.file(f"peft/{name}").read_bytes())
+        formats.append("peft")
+    num_params = sum(int(np.prod(each.shape)) for each in made.weights.values())
+    text = cards.model_card(
+        cards.Exported(
+            **config.model_dump(include={"title", "description", "license"}),
+            about=card,
+            num_params=num_params,
+            template=Template(made.tokenizer),
+            model=model,
+            tokenizer=tokenizer,
+            formats=formats,
+            left_out=made.left_out,
+        )
+    )
+    draft.write_text("hf/README.md", text)
+    if stories is not None:
+        draft.progress("writing the stories' card", 3, 4)
+        _dataset(draft, config, stories)
+    draft.fact(num_params=num_params, formats=formats, model=f"{model.stage}/{model.name}", left_out=made.left_out)
+
+
+def _hf(draft: Draft, config: ExportConfig, made: Model) -> bool:
+    from safetensors.numpy import save
+
+    from lib.model import huggingface
+    from lib.text.chat_template import chat_template
+
+    shape, tokenizer = made.shape, made.tokenizer
+    ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    special = huggingface.special_tokens(tokenizer.model)
+    weights = save(huggingface.weights(made.weights, shape), metadata={"format": "pt"})
+    draft.write_bytes("hf/model.safetensors", weights)
+    files = {
+        "config.json": huggingface.config(shape, ends),
+        "generation_config.json": huggingface.generation_config(shape, ends),
+        "tokenizer_config.json": huggingface.tokenizer_config(shape, chat_template(made.card["layout"]), special),
+        "special_tokens_map.json": special,
+    }
+    if why := huggingface.why_not(tokenizer.model):
+        made.left_out["hf/tokenizer.json"] = why
+    else:
+        files["tokenizer.json"] = huggingface.tokenizer(tokenizer.model)
+    for name, content in files.items():
         draft.write_json(f"hf/{name}", content)
-    num_params = sum(int(np.prod(tensor.shape)) for tensor in huggingface.weights(weights, shape).values())
-    draft.write_text("hf/README.md", model_card(config, card, num_params, model, tokenizer))
-    draft.progress("writing llama2.c's files", 1, 2)
+    if tokenizer.is_sentencepiece:
+        draft.write_bytes("hf/tokenizer.model", tokenizer.model)
+    return True
+
+
+def _llama2c(draft: Draft, config: ExportConfig, made: Model) -> bool:
+    from lib.model import llama2c
+
+    if why := llama2c.why_not(made.tokenizer.model, made.shape):
+        made.left_out["llama2c"] = why
+        return False
+    weights, shape = made.weights, made.shape
     draft.write_bytes("llama2c/model.bin", llama2c.version0(weights, shape))
     draft.write_bytes("llama2c/model-v1.bin", llama2c.version1(weights, shape))
     draft.write_bytes("llama2c/model-q8_0.bin", llama2c.q8_0(weights, shape))
-    draft.write_bytes("llama2c/tokenizer.bin", llama2c.tokenizer_bin(pieces))
-    draft.fact(num_params=num_params, formats=["hf", "llama2c"], model=f"{model.stage}/{model.name}")
+    draft.write_bytes("llama2c/tokenizer.bin", llama2c.tokenizer_bin(made.tokenizer.model))
+    return True
 
 
-def model_card(config: ExportConfig, card: dict, num_params: int, model: Dataset, tokenizer: Dataset) -> str:
-    """README.md: what the model is, how to ask it, and the fingerprints of what it was made from."""
-    shape = card["shape"]
-    facts = {key: value for key, value in sorted(model.facts.items()) if isinstance(value, int | float)}
-    inputs = {key: each["fingerprint"] for key, each in sorted(model.manifest["inputs"].items())}
-    lineage = {model.stage: model.fingerprint, "tokenizer": tokenizer.fingerprint} | inputs
-    measured = "".join(f"| {key} | {value:,.4g} |\n" for key, value in facts.items())
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
-language: en
-tags: [storymill, tinystories, llama]
----
+def _gguf(draft: Draft, config: ExportConfig, made: Model) -> bool:
+    from lib.model import gguf
+    from lib.text.chat_template import chat_template
 
-# {config.title}
-
-A story model of {num_params:,} parameters: {shape["n_layers"]} layers of width {shape["d_model"]},
-{shape["n_heads"]} heads ({shape["n_kv_heads"]} for keys and values), {shape["vocab_size"]:,} pieces,
-at most {shape["max_length"]} tokens in a row.
-It writes short stories in the words of small children, and can do nothing else: fiction only, no facts, no advice.
-{config.description}
-
-## How to ask
-
-{_usage(card["layout"])}
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("hf")
-model = AutoModelForCausalLM.from_pretrained("hf")
-{_example(card["layout"])}
-story = model.generate(ids, max_length={shape["max_length"]})
-print(tokenizer.decode(story[0, ids.shape[1]:], skip_special_tokens=True))
-```
-
-## What was measured
-
-| what | value |
-|---|---|
-{measured}
-## Made from
-
-Fingerprints of content: whoever makes the same rows gets the same ones.
-
-| dataset | fingerprint |
-|---|---|
-{"".join(f"| {key} | `{fingerprint}` |" + chr(10) for key, fingerprint in lineage.items())}"""
+    if why := gguf.why_not(made.tokenizer.model):
+        made.left_out["gguf"] = why
+        return False
+    path = draft.path / "gguf" / "model.gguf"
+    path.parent.mkdir(exist_ok=True)
+    about = {"name": config.title, "chat_template": chat_template(made.card["layout"])}
+    gguf.write(path, made.weights, made.shape, made.tokenizer.model, **about)
+    draft.adopt("gguf/model.gguf")
+    return True
 
 
-def _usage(layout: str) -> str:
-    if layout == "natural":
-        return "`</s>Write a story about a cat who could not sleep<s>`: the chat template writes it so."
-    return "`<s>Once upon a time`: it goes on from any beginning."
+def _dataset(draft: Draft, config: ExportConfig, stories: Dataset) -> None:
+    """The card; with `stories` one file a part and side, which load_dataset("dataset") reads."""
+    from lib.model import cards
 
-
-def _example(layout: str) -> str:
-    if layout == "natural":
-        return (
-            'chat = [{"role": "user", "content": "Write a story about a cat who could not sleep"}]\n'
-            'ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=False)'
-        )
-    return 'ids = tokenizer("Once upon a time", return_tensors="pt").input_ids'
+    files: dict[str, list[str]] = {}
+    for part in stories.parts() if config.stories else ():
+        table = part.table()
+        for side in cards.sides_of(stories):
+            rows = table.filter(pc.equal(table["split"], side))
+            name = f"{side}-{len(files.get(side, ())):05d}.parquet"
+            if rows.num_rows:
+                memory = io.BytesIO()
+                pq.write_table(rows, memory)
+                draft.write_bytes(f"dataset/{name}", memory.getvalue())
+                files.setdefault(side, []).append(name)
+    card = cards.dataset_card(title=config.title, license=config.data_license, stories=stories, files=files)
+    draft.write_text("dataset/README.md", card)

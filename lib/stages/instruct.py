@@ -1,7 +1,7 @@
 """Instruct: teach a model that writes stories to write the story it is asked for.
 
-In:   base (a pretrained model); tokens in a layout with instructions ("Write a story about …" before each story);
-      the tokenizer that made them
+In:   base (a pretrained model); tokens in a layout with instructions ("Write a story about …" before each story, or
+      tasks before their answers); the tokenizer that made them
 Out:  as pretrain; with LoRA also adapter.safetensors and adapter.json, and model.safetensors with the adapter merged in
 """
 
@@ -22,7 +22,11 @@ class InstructConfig(Training):
 
     lr: float = Field(1e-3, gt=0, description="learning rate after the warm-up")
     method: Literal["full", "lora"] = Field("full", description="train every weight, or a low-rank addition")
-    loss_on: Literal["all", "story"] = Field("all", description="learn to write the instruction too, or the story only")
+    loss_on: Literal["layout", "all", "story"] = Field(
+        "layout",
+        description="all: learn to write the instruction, too; story: the story or answer only; "
+        "layout: as its authors do, which is all for natural, story for padded and alpaca",
+    )
     rank: int = Field(16, ge=1, description="lora: rank of the addition")
     alpha: float = Field(32.0, gt=0, description="lora: the addition counts alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="lora: share of inputs to the addition that are dropped")
@@ -45,7 +49,7 @@ def instruct(draft: Draft, config: InstructConfig, *, base: Dataset, tokens: Dat
         tokenizer=tokenizer,
         training=config,
         row_length=model.shape.max_length,
-        loss_on=config.loss_on,
+        loss_on=None if config.loss_on == "layout" else config.loss_on,
     )
     torch.manual_seed(config.seed)
     settings = config.model_dump(include={"rank", "alpha", "dropout", "targets"})
@@ -53,8 +57,6 @@ def instruct(draft: Draft, config: InstructConfig, *, base: Dataset, tokens: Dat
         draft.fact(trained_params=lora.add_lora(model, **settings))
     loop.train(draft=draft, model=model, training=config, batches=inputs.batches, held_out=inputs.held_out)
     if config.method == "lora":
-        lora.save_adapter(model, draft.path, **settings)
-        draft.adopt("adapter.safetensors")
-        draft.adopt("adapter.json")
+        lora.publish_adapter(draft, model, **settings)
         lora.merge(model)
     checkpoint.publish(draft, model=model, pieces=inputs.pieces, stage=draft.stage.name, **inputs.about)

@@ -1,7 +1,7 @@
 """Tokenizer: learn the vocabulary from the training stories, and from nothing else.
 
 In:   split stories
-Out:  tokenizer.model (SentencePiece BPE), pieces; spelling: the pieces of every word in the stories;
+Out:  tokenizer.model (SentencePiece), pieces; spelling: the pieces of every word in the stories;
       facts bytes_per_token (on val), vocab_size, digest, stories
 Relies on lib/text/tokenizer.py for the flags that make it lossless.
 
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from lib.store import Config, Dataset, Draft, Stage
+from lib.text.tokenizer import ModelType
 
 STAGE = Stage("tokenizer", 2)
 
@@ -26,6 +27,7 @@ class TokenizerConfig(Config):
     """How large a vocabulary to learn."""
 
     vocab_size: int = Field(2048, ge=260, description="pieces, of which 256 are bytes and 3 controls")
+    model_type: ModelType = Field("bpe", description="bpe merges pairs; unigram keeps the likeliest pieces")
     most_stories: int = Field(65_536, ge=1, description="training stories it is learned from at most, the first ones")
 
 
@@ -36,7 +38,7 @@ def tokenizer(draft: Draft, config: TokenizerConfig, *, stories: Dataset) -> Non
     draft.progress(f"learning {config.vocab_size:,} pieces")
     num_stories = min(config.most_stories, _power_of_two_up_to(_num_train(stories)))
     texts = itertools.islice(_texts(stories, "train"), num_stories)
-    trained = train(texts, draft.path / "tokenizer.model", config.vocab_size)
+    trained = train(texts, draft.path / "tokenizer.model", config.vocab_size, config.model_type)
     draft.adopt("tokenizer.model")
     draft.write_table("pieces.parquet", trained.pieces())
     # A record: it follows from the model and the words, and a new word alone shall not make all tokens anew.

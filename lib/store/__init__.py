@@ -6,7 +6,7 @@
 
 from lib.store import schemas
 from lib.store.build import build, delete, find_or_discard, mark_used, raise_if_full, request_name
-from lib.store.catalogue import connect, finished, newest, write_catalogue
+from lib.store.catalogue import connect, finished, newest, newest_of, write_catalogue
 from lib.store.dataset import CorruptDataset, Dataset, Part, find, read_manifest
 from lib.store.draft import Draft, PartResult, Progress
 from lib.store.files import root
@@ -32,6 +32,7 @@ __all__ = [
     "lock",
     "mark_used",
     "newest",
+    "newest_of",
     "raise_if_full",
     "read_manifest",
     "request_name",

@@ -12,12 +12,13 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lib.store import files, schemas
 from lib.store.dataset import MANIFEST, CorruptDataset, Dataset, fingerprint_of, read_manifest, verify
@@ -27,6 +28,7 @@ CATALOGUE = "storymill.duckdb"
 RAW = ("generate", "ingest", "selfinstruct")  # the stages that bring stories in
 SQL_TYPES = {"string": "varchar", "int32": "integer", "int64": "bigint", "float": "float", "double": "double"}
 SQL_TYPES |= {"bool": "boolean", "list<item: string>": "varchar[]", "list<element: string>": "varchar[]"}
+SQL_TYPES |= {"map<string, double>": "map(varchar, double)"}
 log = logging.getLogger("storymill.store")
 
 
@@ -57,6 +59,12 @@ def write_catalogue() -> Path:
 def newest(stage: str, variant: str = "") -> Dataset | None:
     """The finished dataset of a stage that was made or used last."""
     return next((each for each in finished(stage) if not variant or each.manifest["variant"] == variant), None)
+
+
+def newest_of(stages: Sequence[str]) -> Dataset | None:
+    """The finished dataset of any of these stages that was made or used last."""
+    found = [each for each in map(newest, stages) if each]
+    return max(found, key=lambda each: (each.path / MANIFEST).stat().st_mtime_ns, default=None)
 
 
 def finished(stage: str) -> Iterator[Dataset]:
@@ -120,11 +128,17 @@ def _raw(stage: str) -> Iterator[str]:
 
 
 def _select(paths: list[Path], schema: pa.Schema) -> str:
-    if paths:
-        columns = ", ".join(f'"{name}"' for name in schema.names)  # "offset" is a keyword
-        return f"select {columns} from read_parquet([{', '.join(map(_quoted, paths))}])"
-    columns = (f'null::{SQL_TYPES[str(field.type)]} as "{field.name}"' for field in schema)
-    return f"select {', '.join(columns)} where false"
+    """The rows of these files; a column that was added to the schema after they were written is null."""
+    held = set(pq.read_schema(paths[0]).names) if paths else set()
+    columns = ", ".join(  # "offset" is a keyword
+        f'"{field.name}"' if field.name in held else f'null::{SQL_TYPES[str(field.type)]} as "{field.name}"'
+        for field in schema
+    )
+    return (
+        f"select {columns} from read_parquet([{', '.join(map(_quoted, paths))}])"
+        if paths
+        else (f"select {columns} where false")
+    )
 
 
 def _manifests(finished: list[tuple[Path, dict[str, Any]]], shown: set[Path]) -> str:

@@ -131,6 +131,8 @@ ROLLOUTS = pa.schema(
         "advantage": DOUBLE,
         "tokens": INT,
         "ended": pa.bool_(),
+        "parts": pa.map_(STRING, DOUBLE),  # every reward by its name, before weights
+        "pair": STRING,  # dpo: 'chosen' or 'rejected'; null for a story that was in no pair
     }
 )
 UPDATES = pa.schema(
@@ -145,6 +147,9 @@ UPDATES = pa.schema(
         "share_ended": DOUBLE,
         "heldout_reward": DOUBLE,  # null where this update was not measured on held-out prompts
         "val_bits_per_byte": DOUBLE,
+        "anchor_nats": DOUBLE,  # loss on train stories, nats per token; null where there is no anchor
+        "pairs": INT,  # dpo: pairs that were learned from; null in other forms
+        "margin": DOUBLE,  # dpo: how far the chosen are ahead of the rejected, before the step; null without a pair
     }
 )
 STORY_LOSS = pa.schema(
@@ -238,6 +243,8 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("evaluate", "samples"): SAMPLES,
     ("evaluate", "grades"): GRADES,
     ("evaluate", "metrics"): METRICS,
+    ("adopt", "pieces"): PIECES,
+    ("adopt", "scored"): SCORED,
 }
 
 

@@ -1,58 +1,153 @@
 """The one place that turns prompts and stories into ids: for training, sampling, reinforcement, serving and export.
 
-In:   a layout's name, a prompt, a story (text)
+In:   a layout's name, an instruction and what it is about, a story or an answer (text), earlier turns
 Out:  ids; always encoded part by part and concatenated, never by encoding joined text: the ids of a prompt are often
       no prefix of the ids of prompt + story
-Relies on Tokenizer (its bos and eos are control pieces, which no text can produce).
+Relies on Tokenizer (its bos and eos are control pieces, which no text can produce), and on lib/text/requests.py for the
+words in which a row is asked for.
 
-A layout is one row of LAYOUTS. Stories are packed: sequence follows sequence, and an EOS always comes before a prompt;
-the sampling prefix of `natural` starts with that EOS to recreate what the model saw.
+A layout is one row of LAYOUTS:
+
+    pretrain   [BOS] story [EOS]            stories alone; packed, as all but padded are
+    natural    prompt [BOS] story [EOS]     SpaceCowboy850's. An EOS always comes before a prompt; the sampling prefix
+                                            starts with that EOS to recreate what the model saw
+    padded     prompt [BOS] story [EOS]     cindysridykhan's: a story a row, the loss from BOS on
+    alpaca     [BOS] block answer [EOS]     Stanford Alpaca's two blocks, which end in a newline; further turns follow
+                                            the EOS as blocks of their own. The loss is on answers
+    few-shot   [BOS] examples block         for any model that goes on with text; titles end an answer. Never trained on
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lib.errors import UserError
+from lib.text.requests import ASK as ASK
+from lib.text.requests import WORDING
+from lib.text.requests import instruction as instruction
 from lib.text.tokenizer import Tokenizer
 
 BOS, EOS, PROMPT, STORY = "<bos>", "<eos>", "<prompt>", "<story>"
-ASK = "Write "  # + "a story about a cat who could not sleep"
+FEW_SHOT = "few-shot"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The text of a prompt: around an instruction that stands alone, and around one with an input."""
+
+    alone: str = "{instruction}"
+    about: str = "{instruction}\n{input}"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one kind of training sequence is put together. Each part is BOS, EOS, PROMPT, STORY, or literal text."""
+    """How one kind of training sequence is put together. Each part is BOS, EOS, PROMPT or STORY."""
 
     training: tuple[str, ...]
     sampling: tuple[str, ...]  # what the model is given to go on from
     stop: tuple[str, ...] = (BOS, EOS)  # a story ends at its EOS; a BOS means the model began another
+    block: Block = Block()
+    again: Block | None = None  # a further turn's prompt; None: a sequence holds one
+    stop_strings: tuple[str, ...] = ()
+    loss_on: Literal["all", "story"] = "all"  # what its authors score
+    packed: bool = True  # False: a story a row
 
     @property
     def has_prompt(self) -> bool:
         return PROMPT in self.training
 
+    @property
+    def split(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The parts before the prompt, and those behind it; all of them behind it where there is none."""
+        at = self.training.index(PROMPT) if self.has_prompt else -1
+        return self.training[: max(at, 0)], self.training[at + 1 :]
+
+    @property
+    def form(self) -> dict[str, object]:
+        """What decides over ids: another form is another layout. What is scored, and how rows are filled, is not."""
+        kept = ("training", "sampling", "stop", "block", "again", "stop_strings")
+        return {name: value for name, value in asdict(self).items() if name in kept}
+
+
+# https://github.com/tatsu-lab/stanford_alpaca, train.py; the newline at the end is alpaca-lora's. Without it the ids of
+# the block are no prefix of those of block + answer in 13 of 175 tasks, however they are joined.
+TASK = "### Instruction:\n{instruction}\n\n### Response:\n"
+TASK_WITH_INPUT = "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+BELOW = "Below is an instruction that describes a task"
+WANTED = "Write a response that appropriately completes the request."
+ALPACA = Block(
+    f"{BELOW}. {WANTED}\n\n{TASK}",
+    f"{BELOW}, paired with an input that provides further context. {WANTED}\n\n{TASK_WITH_INPUT}",
+)
+# Titles of Ryan Li's few-shot chat; the examples are short, as the rows of small models are, and in the words of
+# children's stories, which is what those models know.
+SAYS = "Human: {instruction}\nAI:"
+EXAMPLES = (
+    "This is a talk between a human and an AI. The human asks, and the AI answers.\n"
+    "Human: What did the cat do?\nAI: The cat sat in the sun. It was happy.\n"
+    "Human: Who was sad?\nAI: The little dog was sad, but then he saw his ball.\n"
+)
 
 LAYOUTS = {
     "pretrain": Layout(training=(BOS, STORY, EOS), sampling=(BOS, PROMPT)),
     "natural": Layout(training=(PROMPT, BOS, STORY, EOS), sampling=(EOS, PROMPT, BOS)),
+    "padded": Layout(training=(PROMPT, BOS, STORY, EOS), sampling=(PROMPT, BOS), loss_on="story", packed=False),
+    "alpaca": Layout(
+        training=(BOS, PROMPT, STORY, EOS),
+        sampling=(BOS, PROMPT),
+        block=ALPACA,
+        again=Block(TASK, TASK_WITH_INPUT),
+        loss_on="story",
+    ),
 }
+SAMPLED = LAYOUTS | {
+    FEW_SHOT: Layout(
+        training=(),
+        sampling=(BOS, PROMPT),
+        block=Block(EXAMPLES + SAYS, EXAMPLES + SAYS),
+        again=Block(f"\n{SAYS}", f"\n{SAYS}"),
+        stop_strings=("\nHuman:", "\nAI:", "Human:", "AI:"),
+    )
+}
+# Models that were made when one digest spoke for all layouts there were.
+EARLIER = {"pretrain": "917bf20097a3", "natural": "917bf20097a3"}
 
 
-def instruction(summary: str) -> str:
-    """The request a summary stands for: "a story about a cat" -> "Write a story about a cat"."""
-    return ASK + summary.strip()
+@dataclass(frozen=True)
+class Turn:
+    """What was asked, and what was answered."""
+
+    prompt: str
+    answer: str
+    input: str = ""
 
 
 def layout_of(name: str) -> Layout:
-    if name not in LAYOUTS:
+    if name not in SAMPLED:
         raise UserError(f"found layout {name!r}, expected one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[name]
+    return SAMPLED[name]
+
+
+def digest_of(layout: str) -> str:
+    """12 hex digits over one layout's form and words: another digest means that a model was trained on another form.
+
+    One a layout, so that a new one does not rename what was made in the others.
+    """
+    words = WORDING.get(layout, ASK if layout_of(layout).has_prompt else None)
+    form = {"words": words, **layout_of(layout).form}
+    return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def same_form(layout: str, digest: str) -> bool:
+    """Whether what was made with `digest` has the layout's form of today."""
+    return digest in (digest_of(layout), EARLIER.get(layout))
 
 
 class Template:
@@ -62,26 +157,33 @@ class Template:
         self.tokenizer = tokenizer
         self._controls = {BOS: [tokenizer.bos_id], EOS: [tokenizer.eos_id]}
 
-    @property
-    def digest(self) -> str:
-        """12 hex digits over every layout: another digest means that a model was trained on another form."""
-        table = {"ask": ASK, "layouts": {name: asdict(layout) for name, layout in LAYOUTS.items()}}
-        return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
-
-    def training(self, layout: str, prompt: str, story: str) -> tuple[list[int], int]:
+    def training(
+        self, layout: str, prompt: str, story: str, input: str = "", turns: Sequence[Turn] = ()
+    ) -> tuple[list[int], int]:
         """The ids of one training sequence, and how many of them belong to the prompt (those the loss may leave out).
 
-        The BOS after a prompt is not counted: it is the model's first own token.
+        Everything up to the own prompt belongs to it. A BOS after it is not counted: it is the model's first own token.
         """
-        parts = layout_of(layout).training
-        spans = [self._ids(part, prompt, story) for part in parts]
-        return [i for span in spans for i in span], sum(map(len, spans[: _num_prompt_parts(parts)]))
+        shape = layout_of(layout)
+        if not shape.has_prompt:
+            return [i for part in shape.training for i in self._ids(part, story)], 0
+        ids = self._begun(shape, turns) + self._prompt(shape, prompt, input, first=not turns)
+        return ids + [i for part in shape.split[1] for i in self._ids(part, story)], len(ids)
 
-    def prefix(self, layout: str, prompt: str) -> list[int]:
-        """What the model is given before it writes: for `natural` [EOS] prompt [BOS], for `pretrain` [BOS] text."""
-        if not layout_of(layout).has_prompt:
+    def prefix(self, layout: str, prompt: str, input: str = "", turns: Sequence[Turn] = ()) -> list[int]:
+        """What the model is given before it writes: for `natural` [EOS] prompt [BOS], for `pretrain` [BOS] text.
+
+        `turns`, oldest first, go before the prompt. Raises UserError where the layout holds one prompt.
+        """
+        shape = layout_of(layout)
+        if layout == FEW_SHOT:  # text to go on with: titles and answers are spelled as one
+            return self.completion_prefix(_talk(shape, prompt, turns))
+        if not shape.has_prompt:
             prompt = prompt.rstrip(" ")  # a blank belongs to the word after it; training never showed it alone
-        return [i for part in layout_of(layout).sampling for i in self._ids(part, prompt, "")]
+        own = self._prompt(shape, prompt, input, first=not turns)
+        if turns:
+            return self._begun(shape, turns) + own
+        return [i for part in shape.sampling for i in (own if part == PROMPT else self._controls[part])]
 
     def completion_prefix(self, text: str) -> list[int]:
         """The ids from which any model goes on writing `text`: [BOS] text, blanks at its end left out."""
@@ -92,53 +194,114 @@ class Template:
         return {self._controls[part][0] for part in layout_of(layout).stop}
 
     def cut(self, layout: str, ids: Sequence[int]) -> list[int]:
-        """The story's own ids: from after the prefix, where `ids` still start with one, up to the first stop id."""
-        story = list(ids)
-        start = self._controls.get(layout_of(layout).sampling[0], [None])[0]
-        if story and story[0] == start:
-            bos = self.tokenizer.bos_id
-            story = story[story.index(bos) + 1 :] if bos in story else []
+        """Of the ids that came after a prefix, those before the first stop id: the story."""
         stops = self.stop_ids(layout)
-        return story[: next((n for n, i in enumerate(story) if i in stops), len(story))]
+        return list(ids[: next((n for n, i in enumerate(ids) if i in stops), len(ids))])
 
     def training_columns(
-        self, layout: str, summaries: pa.Array | pa.ChunkedArray, stories: pa.Array | pa.ChunkedArray
+        self,
+        layout: str,
+        instructions: pa.Array | pa.ChunkedArray,
+        stories: pa.Array | pa.ChunkedArray,
+        inputs: pa.Array | pa.ChunkedArray | None = None,
+        conversations: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`training` for whole columns: flat ids, n + 1 offsets, and the prompt lengths of the n rows.
 
-        The prompt of a row is `instruction` of its summary; a layout without a prompt does not read the summaries.
+        A layout without a prompt does not read the instructions. `conversations`, (n, turns): the row that stands at
+        each place of the row's conversation, itself the last, and -1 behind it; not given, every row is its own.
         """
-        parts, width = layout_of(layout).training, self.tokenizer.dtype.itemsize
-        spans = [self._spans(part, summaries, stories) for part in parts]  # bytes: Arrow joins a row's in one pass
-        rows = pc.binary_join_element_wise(*spans, pa.scalar(b"", pa.large_binary()))
+        shape, width = layout_of(layout), self.tokenizer.dtype.itemsize
+        lead, rest = ([self._column(part, stories) for part in parts if part != PROMPT] for parts in shape.split)
+        prompts = [self._encoded(_filled(shape.block, instructions, inputs))] if shape.has_prompt else []
+        rows = _concatenated([*lead, *prompts, *rest])
+        num_after = sum(pc.binary_length(part).to_numpy() for part in rest) // width
+        if conversations is not None:
+            prompts = self._encoded(_filled(_again(shape), instructions, inputs))
+            rows = _in_turns(conversations, rows, _concatenated([prompts, *rest]))
         _, ends, data = rows.buffers()
         offsets = np.frombuffer(ends, np.int64, len(rows) + 1) // width
         ids = np.frombuffer(data, self.tokenizer.dtype, offsets[-1]) if data else np.empty(0, self.tokenizer.dtype)
-        prompt_lengths = np.zeros(len(stories), np.int64)
-        for span in spans[: _num_prompt_parts(parts)]:
-            prompt_lengths += pc.binary_length(span).to_numpy() // width
+        prompt_lengths = np.diff(offsets) - num_after if shape.has_prompt else np.zeros(len(stories), np.int64)
         return ids, offsets, prompt_lengths
 
-    def _ids(self, part: str, prompt: str, story: str) -> list[int]:
-        if part in self._controls:
-            return self._controls[part]
-        return self.tokenizer.encode({PROMPT: prompt, STORY: story}.get(part, part))
+    def _begun(self, shape: Layout, turns: Sequence[Turn]) -> list[int]:
+        """The ids before the last turn's prompt."""
+        before, after = shape.split
+        ids = [i for part in before for i in self._controls[part]]
+        for n, turn in enumerate(turns):
+            ids += self._prompt(shape, turn.prompt, turn.input, first=n == 0)
+            ids += [i for part in after for i in self._ids(part, turn.answer)]
+        return ids
 
-    def _spans(self, part: str, summaries, stories) -> pa.Array:
-        """The ids of one part of every row, as bytes."""
-        if part not in (STORY, PROMPT):
-            same = np.array(self._ids(part, "", ""), self.tokenizer.dtype).tobytes()
-            return pa.repeat(pa.scalar(same, pa.large_binary()), len(stories))
-        ids, offsets = self.tokenizer.encode_column(stories if part == STORY else _instructions(summaries))
+    def _prompt(self, shape: Layout, prompt: str, input: str, *, first: bool) -> list[int]:
+        """The ids of a prompt: one text, however many pieces it is made of."""
+        return self.tokenizer.encode(_text(shape.block if first else _again(shape), prompt, input))
+
+    def _ids(self, part: str, story: str) -> list[int]:
+        return self.tokenizer.encode(story) if part == STORY else self._controls[part]
+
+    def _column(self, part: str, stories: pa.Array | pa.ChunkedArray) -> pa.Array:
+        """`_ids` of every row."""
+        if part == STORY:
+            return self._encoded(stories)
+        same = np.array(self._controls[part], self.tokenizer.dtype).tobytes()
+        return pa.repeat(pa.scalar(same, pa.large_binary()), len(stories))
+
+    def _encoded(self, texts: pa.Array | pa.ChunkedArray) -> pa.Array:
+        """The ids of every row, as bytes: Arrow then joins a row's in one pass."""
+        ids, offsets = self.tokenizer.encode_column(texts)
         buffers = [None, pa.py_buffer(offsets * ids.itemsize), pa.py_buffer(ids)]
         return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
 
 
-def _num_prompt_parts(parts: tuple[str, ...]) -> int:
-    """How many parts, from the left, end with the prompt; 0 where a layout has none."""
-    return parts.index(PROMPT) + 1 if PROMPT in parts else 0
+def _again(shape: Layout) -> Block:
+    """The block of a further turn."""
+    if shape.again is None:
+        raise UserError("found earlier turns, but a sequence of this layout holds one request: use layout alpaca")
+    return shape.again
 
 
-def _instructions(summaries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """`instruction` of a column."""
-    return pc.binary_join_element_wise(ASK, pc.utf8_trim_whitespace(summaries), "")
+def _pieces(form: str) -> list[str]:
+    """A block's text, cut around its two fields."""
+    return [piece for piece in re.split(r"(\{instruction\}|\{input\})", form) if piece]
+
+
+def _text(block: Block, instruction: str, input: str) -> str:
+    """The block with these in it. Not str.format on what a user wrote: braces there are text."""
+    fields = {"{instruction}": instruction, "{input}": input}
+    return "".join(fields.get(piece, piece) for piece in _pieces(block.about if input else block.alone))
+
+
+def _filled(block: Block, instructions: pa.Array | pa.ChunkedArray, inputs: pa.Array | pa.ChunkedArray | None):
+    """`_text` of whole columns."""
+    fields = {"{instruction}": instructions, "{input}": inputs}
+
+    def joined(form: str) -> pa.Array | pa.ChunkedArray:
+        parts = [fields.get(piece, piece) for piece in _pieces(form)]
+        return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, "")
+
+    alone = joined(block.alone)
+    if inputs is None or inputs.null_count == len(inputs):
+        return alone
+    return pc.if_else(pc.fill_null(pc.not_equal(inputs, ""), False), joined(block.about), alone)
+
+
+def _talk(shape: Layout, prompt: str, turns: Sequence[Turn]) -> str:
+    """A few-shot conversation as text. An answer is one paragraph there: an empty line would end the example."""
+    asked = [*(turn.prompt for turn in turns), prompt]
+    answers = [f" {' '.join(turn.answer.split())}" for turn in turns] + [""]
+    blocks = [shape.block] + [_again(shape)] * len(turns)
+    return "".join(_text(block, one, "") + said for block, one, said in zip(blocks, asked, answers, strict=True))
+
+
+def _concatenated(parts: list[pa.Array]) -> pa.Array:
+    return pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()))
+
+
+def _in_turns(conversations: np.ndarray, first: pa.Array, further: pa.Array) -> pa.Array:
+    """Each row behind the turns before it: `first` of the row that begins its conversation, `further` of the others."""
+    missing = conversations < 0
+    turns = [pa.array(rows, mask=mask) for rows, mask in zip(conversations.T, missing.T, strict=True)]
+    spans = [first.take(turns[0]), *(pc.fill_null(further.take(rows), b"") for rows in turns[1:])]
+    return _concatenated(spans)

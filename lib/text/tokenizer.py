@@ -1,19 +1,22 @@
-"""The tokenizer: SentencePiece byte-pair encoding, trained on stories, with a fast exact path for whole columns.
+"""The tokenizer: SentencePiece, trained on stories, or a public model's own; with a fast exact path for whole columns.
 
 In:   stories (training), strings or Arrow columns (encoding)
 Out:  ids as Python lists or as one flat numpy array with offsets
-Relies on flags that make the model lossless (`FLAGS`): decode(encode(text)) == text wherever no U+2581 stands.
+Relies on lib/text/pieces.py for the library behind it, and on flags (`FLAGS`) that make a model trained here lossless:
+decode(encode(text)) == text wherever no U+2581 stands.
 
 bos and eos are *control* pieces: text that says "<s>" is spelled out, never one of them, so no story can forge a turn.
 """
 
 import hashlib
 import io
+import itertools
 import re
 import threading
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +24,14 @@ import pyarrow.compute as pc
 
 from lib.errors import UserError
 from lib.text.columns import Column
+from lib.text.pieces import SentencePieces, opened
 
+ModelType = Literal["bpe", "unigram"]  # pairs merged by their count, or the likeliest way to cut a text up
 BLANK = "\u2581"  # what SentencePiece writes for a space: the one character that does not survive a round trip
 NUM_BYTES_AND_CONTROLS = 256 + 3
+BLOCK = 1000  # rows encoded at once where chunks cannot be
 MAX_CACHED_CHUNKS = 2_000_000  # about 300 MB; real stories have 10 new chunks each at first, then ever fewer
 FLAGS = {
-    "model_type": "bpe",
     "normalization_rule_name": "identity",
     "byte_fallback": True,
     "split_digits": True,
@@ -46,7 +51,7 @@ FLAGS = {
 }
 
 
-def train(stories: Iterable[str], path: Path, vocab_size: int) -> "Tokenizer":
+def train(stories: Iterable[str], path: Path, vocab_size: int, model_type: ModelType = "bpe") -> "Tokenizer":
     """Train on whole stories and write the model to `path`.
 
     Whole stories, not their paragraphs: the first word of a paragraph is then learned as it will be met (`One` after a
@@ -60,7 +65,7 @@ def train(stories: Iterable[str], path: Path, vocab_size: int) -> "Tokenizer":
     sentences = _countable(stories)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=sentences, model_writer=model, vocab_size=vocab_size, **FLAGS
+            sentence_iterator=sentences, model_writer=model, vocab_size=vocab_size, model_type=model_type, **FLAGS
         )
     except RuntimeError as error:
         raise _explained(error, vocab_size) from error
@@ -95,21 +100,16 @@ def _explained(error: RuntimeError, vocab_size: int) -> Exception:
 
 
 class Tokenizer:
-    """A trained model: ids of text and text of ids. unk 0, bos 1, eos 2, no pad (-1)."""
+    """A model: ids of text and text of ids. One trained here has unk 0, bos 1, eos 2; a public one has its own.
 
-    unk_id, bos_id, eos_id, pad_id = 0, 1, 2, -1
+    bos and eos may be one id, as in SmolLM2's vocabulary.
+    """
 
     def __init__(self, model: bytes):
-        import sentencepiece
-
         self.model = model
-        try:
-            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
-            raise UserError(f"found {len(model)} bytes that are not a SentencePiece model ({error})") from error
-        ids = (self._pieces.unk_id(), self._pieces.bos_id(), self._pieces.eos_id())
-        if ids != (self.unk_id, self.bos_id, self.eos_id):
-            raise UserError(f"found a tokenizer with unk, bos, eos = {ids}, expected (0, 1, 2): train one here")
+        self._pieces = opened(model)
+        self.bos_id, self.eos_id, self.unk_id = self._pieces.bos_id, self._pieces.eos_id, self._pieces.unk_id
+        self.vocab_size = self._pieces.vocab_size
         self._lock = threading.Lock()
         self._forget()
 
@@ -124,9 +124,10 @@ class Tokenizer:
         """sha256 of the model file, 12 hex digits."""
         return hashlib.sha256(self.model).hexdigest()[:12]
 
-    @cached_property
-    def vocab_size(self) -> int:
-        return self._pieces.vocab_size()
+    @property
+    def is_sentencepiece(self) -> bool:
+        """Whether `model` is a SentencePiece .model, which other programs open as it is."""
+        return isinstance(self._pieces, SentencePieces)
 
     @property
     def dtype(self) -> np.dtype:
@@ -134,39 +135,26 @@ class Tokenizer:
         return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
 
     def encode(self, text: str) -> list[int]:
-        return self._pieces.encode(text)
+        return self._pieces.encode([text])[0]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids; bos and eos have none."""
-        return self._pieces.decode([int(i) for i in ids])
+        return self._pieces.decode(ids)
 
     def pieces(self) -> pa.Table:
         """piece_id, piece, score, kind (normal, byte, control, unknown): the whole vocabulary."""
-        ids = range(self.vocab_size)
-        return pa.table(
-            {
-                "piece_id": pa.array(ids, pa.int32()),
-                "piece": pa.array([self._pieces.id_to_piece(i) for i in ids], pa.string()),
-                "score": pa.array([self._pieces.get_score(i) for i in ids], pa.float32()),
-                "kind": pa.array([self._kind(i) for i in ids], pa.string()),
-            }
-        )
-
-    def _kind(self, piece_id: int) -> str:
-        if self._pieces.is_unknown(piece_id):
-            return "unknown"
-        if self._pieces.is_control(piece_id):
-            return "control"
-        return "byte" if self._pieces.is_byte(piece_id) else "normal"
+        return self._pieces.table()
 
     def encode_column(self, texts: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """The ids of every row, one after the other, and where each row starts (n + 1 offsets). No row may be null.
 
-        Equal to `encode` row by row. A piece never spans a blank, so each distinct blank-separated chunk is encoded
-        once in the life of this object and the rows are gathered. Rows with odd blanks (leading, trailing, double) go
-        through `encode`.
+        Equal to `encode` row by row. In a vocabulary trained here by pairs, a piece never spans a blank, so each
+        distinct blank-separated chunk is encoded once in the life of this object and the rows are gathered. Rows with
+        odd blanks (leading, trailing, double) go through `encode`, and so do all rows of any other vocabulary.
         """
         rows = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+        if not self._pieces.by_chunks:
+            return self._row_by_row(rows)
         column = Column(rows)
         chunks, bounds = _chunks(column)
         chunks = chunks.dictionary_encode()
@@ -179,6 +167,15 @@ class Tokenizer:
         offsets = np.frombuffer(ends, np.int64)[bounds] // self.dtype.itemsize
         ids = np.frombuffer(data, self.dtype, offsets[-1]) if data else np.empty(0, self.dtype)
         return self._with_odd_rows(rows, odd, ids, offsets)
+
+    def _row_by_row(self, rows: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """As `encode_column`, a block of rows at a time: Python's lists of ids take ten times their room."""
+        blocks = (rows.slice(start, BLOCK).to_pylist() for start in range(0, len(rows), BLOCK))
+        lengths, flat = [np.zeros(1, np.int64)], [np.empty(0, self.dtype)]
+        for ids in map(self._pieces.encode, blocks):
+            lengths.append(np.array([len(one) for one in ids], np.int64))
+            flat.append(np.fromiter(itertools.chain.from_iterable(ids), self.dtype))
+        return np.concatenate(flat), np.cumsum(np.concatenate(lengths))
 
     def _with_odd_rows(self, rows: pa.Array, odd: np.ndarray, ids: np.ndarray, offsets: np.ndarray):
         """`ids` with the rows at `odd` (so far without an id) spelled out by SentencePiece itself."""
@@ -199,9 +196,7 @@ class Tokenizer:
             if len(self._known) > MAX_CACHED_CHUNKS:
                 self._forget()
             new = [chunk for chunk in chunks if chunk not in self._known]
-            for chunk, ids in zip(
-                new, self._pieces.encode([each.removeprefix(" ") for each in new], num_threads=1), strict=True
-            ):
+            for chunk, ids in zip(new, self._pieces.encode([each.removeprefix(" ") for each in new]), strict=True):
                 self._known[chunk] = np.array(ids, self.dtype).tobytes()
             return pa.array([self._known[chunk] for chunk in chunks], pa.large_binary())
 

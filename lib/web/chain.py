@@ -23,6 +23,7 @@ METRICS = {
     "bits_per_byte": ("bits per byte, held-out stories", "{:.3f}"),
     "followed": ("instructions followed", "{:.0%}"),
     "followed_share": ("words asked for that came", "{:.0%}"),
+    "answer_rouge_l": ("answers like those held out, ROUGE-L", "{:.3f}"),
     "reward_concept": ("closeness to what was asked", "{:.3f}"),
     "share_ended": ("stories brought to an end", "{:.0%}"),
     "mean_words": ("words a story", "{:.0f}"),

@@ -1,10 +1,13 @@
-"""Chat: ask a model for stories at the terminal.
+"""Chat: ask a model for stories at the terminal, or talk with it.
 
 In:   loaded models by name; lines typed by a person
-Out:  stories, as they are written
-    a cat who could not sleep     a request: "Write a story about a cat who could not sleep"
+Out:  stories and answers, as they are written
+    a cat who could not sleep     a request: "Write a story about a cat who could not sleep"; a model that was taught
+                                  tasks gets it as it is typed
     /open Once upon a time        an opening to go on from
     /model base                   another model      /temperature 0.5    how daring
+    /memory window 3              what of the talk so far the model is given: lib/web/memory.py
+    /forget                       the talk starts anew
     /help                         this list          /quit               or Ctrl-D
 Ctrl-C stops the story; at the prompt, it leaves.
 """
@@ -17,22 +20,28 @@ from rich.console import Console
 from rich.text import Text
 
 from lib.errors import UserError
+from lib.text.template import Turn
 from lib.web.engine import Asking, Engine, engine_of, finished_engines
+from lib.web.memory import memory_of, modes_of
 from lib.web.tables import printable
 
 HELP = """a cat who could not sleep     asks for a story about it
 /open Once upon a time        goes on from these words
 /model NAME                   {models}
 /temperature T                0 (always the likeliest word) to 2; now {temperature}
+/memory MODE                  what of the talk so far is given with a request: {memories}; now {memory}
+/forget                       the talk so far ({turns} turns)
 /quit                         or Ctrl-D; Ctrl-C stops a story"""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the next story is told with."""
+    """What the next story is told with, and the talk so far."""
 
     model: str
     temperature: float = 0.8
+    memory: str | None = None  # None: the model's own
+    turns: tuple[Turn, ...] = ()
 
 
 def chat(
@@ -70,18 +79,36 @@ def answer(line: str, setting: Setting, engines: Mapping[str, Engine], console: 
     if command == "/model":
         if rest not in engines:
             raise UserError(f"found no model {rest!r}, expected one of {', '.join(engines)}")
-        return replace(setting, model=rest)
+        return replace(setting, model=rest, memory=None)
     if command == "/temperature":
         return replace(setting, temperature=_temperature(rest))
+    if command == "/memory":
+        return replace(setting, memory=str(memory_of(rest, engines[setting.model].layout)))
+    if command == "/forget":
+        return replace(setting, turns=())
     if command == "/help":
-        console.print(HELP.format(models=", ".join(engines), temperature=setting.temperature), style="dim")
+        console.print(_help(setting, engines), style="dim")
     elif command == "/open" and rest:
         tell(Asking(rest, "opening", temperature=setting.temperature), engines[setting.model], console)
     elif line.startswith("/"):
-        raise UserError(f"found {command}, expected /open TEXT, /model, /temperature, /help or /quit")
+        expected = "/open TEXT, /model, /temperature, /memory, /forget, /help or /quit"
+        raise UserError(f"found {command}, expected {expected}")
     elif line:
-        tell(Asking(line, "request", temperature=setting.temperature), engines[setting.model], console)
+        asking = Asking(line, temperature=setting.temperature, turns=setting.turns, memory=setting.memory)
+        told = tell(asking, engines[setting.model], console)
+        return replace(setting, turns=(*setting.turns, Turn(line, told)))
     return setting
+
+
+def _help(setting: Setting, engines: Mapping[str, Engine]) -> str:
+    layout = engines[setting.model].layout
+    return HELP.format(
+        models=", ".join(engines),
+        temperature=setting.temperature,
+        memories=", ".join(modes_of(layout)),
+        memory=memory_of(setting.memory, layout),
+        turns=len(setting.turns),
+    )
 
 
 def sample(
@@ -104,19 +131,23 @@ def sample(
         console.print(Text(("\n" if number else "") + printable(text)), soft_wrap=True)
 
 
-def tell(asking: Asking, engine: Engine, console: Console) -> None:
-    """Write one story as it comes. Ctrl-C ends it and nothing else."""
+def tell(asking: Asking, engine: Engine, console: Console) -> str:
+    """Write one story as it comes, and give it back. Ctrl-C ends it and nothing else."""
     telling = engine.tell(replace(asking, seed=secrets.randbits(31)))
     if asking.mode == "opening":
         console.print(Text(printable(asking.text), style="dim"), end="")
-    how = "out of room"
+    how, told = "out of room", ""
     try:
         for piece in telling:
+            told += piece
             console.print(Text(printable(piece)), end="", soft_wrap=True)
         how = "ended by itself" if telling.ended else how
     except KeyboardInterrupt:
         how = "stopped"
+    if telling.forgotten:
+        how += f"; no room for the first {telling.forgotten} turns: /forget starts anew"
     console.print(f"\n[{telling.tokens} tokens, {how}]\n", style="dim", markup=False)
+    return told
 
 
 def _temperature(text: str) -> float:

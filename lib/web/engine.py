@@ -6,29 +6,39 @@ Relies on lib/text/template.py for every id, and on lib/model/sampling.py for ev
 need no model must not import this module.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from lib.errors import UserError
+from lib.model.draw import Draw
+from lib.model.inputs import require_form
 from lib.model.network import load_model
 from lib.model.sampling import Sampler
 from lib.model.scoring import WIDE
-from lib.store import Dataset, newest, root
-from lib.text.template import Template, instruction
+from lib.store import Dataset, newest_of, root
+from lib.text.template import FEW_SHOT, Template, Turn
 from lib.text.tokenizer import Tokenizer
+from lib.web.desk import Desk, Ticket
+from lib.web.memory import Given, as_request, given, memory_of
+from lib.web.unfolding import Unfolding
 
-MODELS = {"base": "pretrain", "instruct": "instruct", "aligned": "align"}  # what people call the stages' models
-REPLACEMENT = "\ufffd"  # what bytes decode to while their character is not whole yet
+# what people call the stages' models
+MODELS = {"base": ("pretrain", "adopt"), "instruct": ("instruct",), "aligned": ("align",)}
 ROOM = 8  # tokens that must be left for the story
 
 
 @dataclass(frozen=True)
 class Asking:
-    """One request. `mode`: `request` ("Write a story about ...") or `opening` (text to go on from)."""
+    """One request. `mode`: `request` ("Write a story about ...") or `opening` (text to go on from).
+
+    `turns` are those before it; `memory`, a mode of lib/web/memory.py, says what of them the model is given.
+    """
 
     text: str
     mode: str = "request"
@@ -37,33 +47,76 @@ class Asking:
     top_p: float = 0.95
     seed: int = 0
     stop: tuple[str, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    memory: str | None = None  # None: the one of the model's layout
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    number: int = 0  # of several answers to the same request under the same seed
 
 
 @dataclass
 class Telling:
-    """A story on its way: iterate for its text; the counts grow as it does."""
+    """A story on its way: iterate once for its text, in a thread or in an event loop; the counts grow as it does."""
 
     prompt: str  # what the model is given, control pieces shown
     prompt_tokens: int
-    pieces: Iterator[str] = field(repr=False)
-    tokens: int = 0
+    ticket: Ticket = field(repr=False)
+    unfolding: Unfolding = field(repr=False)
+    forgotten: int = 0  # earlier turns for which there was no room
+    scores: list[tuple[int, float]] = field(default_factory=list, repr=False)  # the ids told, their log-probabilities
     ended: bool = False  # the model, or a stop string, ended it; otherwise the room did
 
+    @property
+    def tokens(self) -> int:
+        return len(self.scores)
+
     def __iter__(self) -> Iterator[str]:
-        return self.pieces
+        """Text that can no longer change: whole characters, and nothing that may be the start of a stop string."""
+        with closing(iter(self.ticket)) as drawn:  # type: ignore[type-var]
+            for each in drawn:
+                if text := self._take(each):
+                    yield text
+                if self.unfolding.found:
+                    break
+        if text := self._rest():
+            yield text
+
+    async def until(self, deadline: float) -> AsyncIterator[str]:
+        """The same in an event loop; at `deadline` (the loop's time) the story is cut off."""
+        async with aclosing(self.ticket.until(deadline)) as drawn:  # type: ignore[type-var]
+            async for each in drawn:
+                if text := self._take(each):
+                    yield text
+                if self.unfolding.found:
+                    break
+        if text := self._rest():
+            yield text
+
+    def _take(self, drawn: tuple[int, float]) -> str:
+        self.scores.append(drawn)
+        return self.unfolding.add(drawn[0])
+
+    def _rest(self) -> str:
+        self.ended = self.ticket.row.ended or self.unfolding.found
+        return self.unfolding.rest()
 
 
 class Engine:
-    """A loaded model with its tokenizer. Not for two threads at once: the caller takes turns."""
+    """A loaded model with its tokenizer. For many threads at once: its desk writes their stories together."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.tokenizer = Tokenizer.load(folder / "tokenizer.model")
         self.template = Template(self.tokenizer)
+        about = json.loads((folder / "model.json").read_bytes())
+        require_form(f"the {name} model", about)
+        self.layout = about["layout"]
         model = load_model(folder)
         self.max_length = model.shape.max_length
         self.num_params = model.shape.num_params
         self.sampler = Sampler(model)
+        self.desk = Desk(self.sampler)
         if model.shape.d_model < WIDE:
             torch.set_num_threads(1)  # one token of a small model is too little to share (see WIDE)
 
@@ -74,60 +127,43 @@ class Engine:
             dataset.file(file)
         return cls(name, dataset.path)
 
-    def prefix(self, asking: Asking) -> list[int]:
-        """The ids the model goes on from. Raises UserError if they leave no room for a story."""
+    def given(self, asking: Asking) -> Given:
+        """What the model goes on from. Raises UserError if it leaves no room for a story."""
         if asking.mode == "opening":
-            ids = self.template.completion_prefix(asking.text)
+            found = Given(self.template.completion_prefix(asking.text))
         else:
-            ids = self.template.prefix("natural", as_request(asking.text))
-        if len(ids) > self.max_length - ROOM:
+            memory = memory_of(asking.memory, self.layout)
+            request = asking.text.strip() if memory.mode == FEW_SHOT else as_request(asking.text, self.layout)
+            how = {"max_length": self.max_length}
+            found = given(self.template, self.layout, memory, asking.turns, request, **how)
+        if len(found.ids) > self.max_length - ROOM:
             raise UserError(
-                f"the prompt has {len(ids)} tokens, and this model's rows {self.max_length}; "
+                f"the prompt has {len(found.ids)} tokens, and this model's rows {self.max_length}; "
                 f"ask in at most {self.max_length - ROOM} tokens"
             )
-        return ids
+        return found
+
+    def prefix(self, asking: Asking) -> list[int]:
+        """The ids of `given`."""
+        return self.given(asking).ids
 
     def tell(self, asking: Asking) -> Telling:
         """Start a story. Nothing is computed before the first piece is asked for."""
-        ids = self.prefix(asking)
-        telling = Telling(self.shown(ids), len(ids), iter(()))
-        telling.pieces = self._pieces(asking, ids, telling)
-        return telling
-
-    def _pieces(self, asking: Asking, prefix: list[int], telling: Telling) -> Iterator[str]:
-        """Text that can no longer change: whole characters, and nothing that may be the start of a stop string."""
-        begun = self.tokenizer.decode(prefix) if asking.mode == "opening" else ""
-        story, told = list(prefix) if begun else [], len(begun)
-        for token in self._tokens(asking, prefix, telling):
-            story.append(token)
-            text = self.tokenizer.decode(story)
-            end, found = stop_at(text, asking.stop, told)
-            if text.endswith(REPLACEMENT) and not found:
-                continue
-            if end > told:
-                yield text[told:end]
-                told = end
-            if found:
-                telling.ended = True
-                return
-        text = self.tokenizer.decode(story)
-        if len(text) > told:
-            yield text[told:]
-
-    def _tokens(self, asking: Asking, prefix: list[int], telling: Telling) -> Iterator[int]:
-        """The story's ids. The sampler keeps a stop id to itself: fewer ids than there was room for means one came."""
-        room = min(asking.max_tokens, self.max_length - len(prefix))
-        for token in self.sampler.stream(
-            prefix,
-            max_new=room,
-            temperature=asking.temperature,
-            top_p=asking.top_p,
-            stop_ids=self.template.stop_ids("natural"),
-            seed=asking.seed,
-        ):
-            telling.tokens += 1
-            yield token
-        telling.ended = telling.tokens < room
+        found, decode = self.given(asking), self.tokenizer.decode
+        stops = asking.stop + found.stops
+        row = self.sampler.row(
+            found.ids,
+            max_new=asking.max_tokens,
+            seed=np.random.SeedSequence([asking.seed, asking.number, *found.ids]),
+            how=Draw(asking.temperature, asking.top_p, asking.top_k, asking.min_p, asking.repetition_penalty),
+            stop_ids=frozenset(self.template.stop_ids(self.layout)),
+            stop_strings=stops,
+            decode=decode,
+        )
+        # An opening is decoded together with its story: alone, the story would lose the blank it starts with.
+        unfolding = Unfolding(decode, found.ids if asking.mode == "opening" else (), stops)
+        ticket = Ticket(self.desk, row)
+        return Telling(self.shown(found.ids), len(found.ids), ticket, unfolding, found.forgotten)
 
     def shown(self, ids: Sequence[int]) -> str:
         """Ids as text with `<s>` and `</s>` where the control pieces stand."""
@@ -141,34 +177,11 @@ class Engine:
         return text + self.tokenizer.decode(run)
 
 
-def as_request(text: str) -> str:
-    """What people type, as the instruction the models know: a cat → Write a story about a cat."""
-    text = " ".join(text.split())
-    if re.match(r"write\b", text, re.IGNORECASE):
-        return "W" + text[1:]
-    text = re.sub(r"^(?:please\s+)?(?:tell me\s+)?(?=an?\s(?:\w+\s)?story\b)", "", text, flags=re.IGNORECASE)
-    if re.match(r"an?\s+(?:\w+\s+)?story\b", text, re.IGNORECASE):
-        return instruction(text[0].lower() + text[1:])
-    return instruction(f"a story about {text}")
-
-
-def stop_at(text: str, stops: Sequence[str], start: int) -> tuple[int, bool]:
-    """How far `text` is certain from `start` on, and whether a stop string was found there (it is left out).
-
-    The end is held back while it may be the beginning of a stop string.
-    """
-    hits = [at for stop in stops if (at := text.find(stop, start)) >= 0]
-    if hits:
-        return min(hits), True
-    held = max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
-    return max(start, len(text) - held), False
-
-
 def engine_of(name: str) -> Engine:
     """The newest model that people call `name`; UserError if it has not been trained here."""
     if name not in MODELS:
         raise UserError(f"found no model {name!r}, expected one of {', '.join(MODELS)}")
-    dataset = newest(MODELS[name])
+    dataset = newest_of(MODELS[name])
     if dataset is None:
         raise UserError(f"found no {name} model under {root()}; make it first: storymill run")
     return Engine.of(name, dataset)
@@ -176,7 +189,7 @@ def engine_of(name: str) -> Engine:
 
 def finished_engines() -> dict[str, Engine]:
     """Every model that has been trained here, the newest of its stage; UserError if there is none."""
-    engines = {name: engine_of(name) for name, stage in MODELS.items() if newest(stage)}
+    engines = {name: engine_of(name) for name, stages in MODELS.items() if newest_of(stages)}
     if not engines:
         raise UserError(f"found no trained model under {root()}; make one first: storymill run")
     return engines

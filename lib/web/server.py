@@ -2,43 +2,47 @@
 
     GET  /                      one page that asks for nothing but this server
     GET  /v1/models
-    POST /v1/chat/completions   the last user message is the request; earlier turns are not read (one story a request)
+    POST /v1/chat/completions   the last user message is the request; of the turns before it, the model is given what
+                                `memory` says (lib/web/memory.py): all that fit, where it was taught turns, else none
     POST /v1/completions        the prompt is a text to go on from
 
-Both take model, stream, stop, seed, max_tokens, temperature and top_p; anything else an OpenAI client sends is ignored,
-but n above 1 is refused. The first chunk, or the answer, also holds `storymill.prompt`: what the model was given.
-One story is told at a time; a few may wait, and who comes after them gets 429 with Retry-After.
+Both take model, stream, stop, seed, n, logprobs, max_tokens, temperature, top_p, top_k, min_p and repetition_penalty;
+anything else an OpenAI client sends is ignored. The first chunk, or the answer, also holds `storymill.prompt`: what the
+model was given, and `storymill.forgotten`: how many of the oldest turns had no room.
+Stories are written together, and none depends on who else asks; a few may wait, and who comes after them gets 429 with
+Retry-After. A client that goes away ends its story.
 """
 
 import base64
 import hashlib
-import json
 import re
 import secrets
 import socket
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import anyio
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
 from rich.console import Console
 
 from lib.errors import UserError
-from lib.web.engine import Asking, Engine, Telling, finished_engines
+from lib.model.sampling import BATCH
+from lib.web.answers import Shape, answer
+from lib.web.engine import Asking, Engine, finished_engines
 from lib.web.guard import Guard
+from lib.web.memory import memory_of, modes_of, turns_of
 from lib.web.turns import Busy, Turns
 
 PAGE = Path(__file__).with_name("page.html")
 HOST = "127.0.0.1"
 MAX_PROMPT = 2000  # characters
-DEADLINE_S = 120.0  # of one story, waiting included; a story takes a second
-END = object()
+MOST = BATCH + 8  # answers on their way: those that are written together, and a few that wait
+MOST_CHOICES = 16  # answers to one request
 
 
 class Ask(BaseModel):
@@ -51,7 +55,11 @@ class Ask(BaseModel):
     max_tokens: int = Field(400, ge=1, le=4096)
     temperature: float = Field(0.8, ge=0, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
-    n: Literal[1] = 1
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    n: int = Field(1, ge=1, le=MOST_CHOICES)
+    logprobs: bool | int | None = None  # of the ids told; not of others beside them
 
     def asking(self, text: str, mode: str) -> Asking:
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
@@ -60,7 +68,8 @@ class Ask(BaseModel):
         if len(stops) > 4 or not all(0 < len(stop) <= 100 for stop in stops):
             raise UserError("expected at most 4 stop strings of 1 to 100 characters")
         seed = secrets.randbits(31) if self.seed is None else self.seed
-        return Asking(text, mode, self.max_tokens, self.temperature, self.top_p, seed, tuple(stops))
+        how = {"top_k": self.top_k, "min_p": self.min_p, "repetition_penalty": self.repetition_penalty}
+        return Asking(text, mode, self.max_tokens, self.temperature, self.top_p, seed, tuple(stops), **how)
 
 
 class Message(BaseModel):
@@ -71,13 +80,12 @@ class Message(BaseModel):
 class ChatAsk(Ask):
     messages: list[Message] = Field(min_length=1, max_length=100)
     max_completion_tokens: int | None = Field(None, ge=1, le=4096)
+    memory: str | None = None
 
     def request(self) -> Asking:
-        asked = [message.content for message in self.messages if message.role == "user"]
-        if not asked:
-            raise UserError("found no message of role user, expected the request in one")
+        turns, asked = turns_of([(message.role, message.content) for message in self.messages])
         chosen = self.model_copy(update={"max_tokens": self.max_completion_tokens or self.max_tokens})
-        return chosen.asking(asked[-1], "request")
+        return replace(chosen.asking(asked, "request"), turns=tuple(turns), memory=self.memory)
 
 
 class TextAsk(Ask):
@@ -87,26 +95,12 @@ class TextAsk(Ask):
         return self.asking(self.prompt, "opening")
 
 
-class Counted(StreamingResponse):
-    """A stream that gives its turn back however it ends, also when it never began."""
-
-    def __init__(self, content: AsyncIterator[str], turns: Turns) -> None:
-        super().__init__(content, media_type="text/event-stream")
-        self.turns = turns
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self.turns.leave()
-
-
-def create_app(engines: Mapping[str, Engine], waiting: int = 8) -> FastAPI:
-    """The application over loaded models. `waiting`: requests that may wait for the one being answered."""
+def create_app(engines: Mapping[str, Engine], most: int = MOST) -> FastAPI:
+    """The application over loaded models. `most`: answers that may be on their way at once."""
     page = PAGE.read_text()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # those pages load scripts from elsewhere
     app.add_middleware(Guard, policy=_policy(page))
-    turns = app.state.turns = Turns(waiting)
+    turns = app.state.turns = Turns(most)
 
     @app.get("/")
     def home() -> HTMLResponse:
@@ -114,19 +108,28 @@ def create_app(engines: Mapping[str, Engine], waiting: int = 8) -> FastAPI:
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
-        about = {name: {"parameters": e.num_params, "max_length": e.max_length} for name, e in engines.items()}
+        about = {
+            name: {"parameters": e.num_params, "max_length": e.max_length, "layout": e.layout}
+            | {"memories": [str(memory_of(mode, e.layout)) for mode in modes_of(e.layout)]}
+            for name, e in engines.items()
+        }
         data = [
             {"id": name, "object": "model", "created": 0, "owned_by": "storymill"} | about[name] for name in engines
         ]
         return {"object": "list", "data": data}
 
+    async def answered(ask: ChatAsk | TextAsk, kind: str, http: Request) -> Any:
+        engine, scored = _engine(engines, ask.model), ask.logprobs not in (None, False)
+        shape = Shape(kind, engine.tokenizer.decode, ask.n, ask.stream, scored)
+        return await answer(engine, ask.request(), shape, turns, http)
+
     @app.post("/v1/chat/completions")
-    async def chat(ask: ChatAsk) -> Any:
-        return await _answer(_engine(engines, ask.model), ask.request(), ask, turns, "chat.completion")
+    async def chat(ask: ChatAsk, http: Request) -> Any:
+        return await answered(ask, "chat.completion", http)
 
     @app.post("/v1/completions")
-    async def complete(ask: TextAsk) -> Any:
-        return await _answer(_engine(engines, ask.model), ask.request(), ask, turns, "text_completion")
+    async def complete(ask: TextAsk, http: Request) -> Any:
+        return await answered(ask, "text_completion", http)
 
     _explain_errors(app)
     return app
@@ -146,62 +149,7 @@ def serve(host: str = HOST, port: int = 8000) -> None:
     shown = f"http://{'[::1]' if ':' in host else host}:{port}"
     told = f"{shown}      the page\n{shown}/v1   OpenAI-compatible: {', '.join(engines)}\nCtrl-C ends it."
     Console(highlight=False).print(told)
-    uvicorn.run(create_app(engines), host=host, port=port, log_level="warning", limit_concurrency=64)
-
-
-async def _answer(engine: Engine, asking: Asking, ask: Ask, turns: Turns, kind: str) -> Any:
-    """Stream, or gather the same stream."""
-    telling = engine.tell(asking)
-    head = {"id": f"story-{secrets.token_hex(8)}", "created": int(time.time()), "model": engine.name}
-    turns.enter()
-    if ask.stream:
-        return Counted(_events(telling, head, turns, kind), turns)
-    try:
-        text = "".join([piece async for piece in _pieces(telling, turns)])
-    finally:
-        turns.leave()
-    body = {"message": {"role": "assistant", "content": text}} if kind == "chat.completion" else {"text": text}
-    choice = {"index": 0, **body, "logprobs": None, "finish_reason": _finish(telling)}
-    more = {"usage": _usage(telling), "storymill": {"prompt": telling.prompt, "seed": asking.seed}}
-    return head | {"object": kind, "choices": [choice]} | more
-
-
-async def _events(telling: Telling, head: dict[str, Any], turns: Turns, kind: str) -> AsyncIterator[str]:
-    """Server-sent events in OpenAI's shape, [DONE] last."""
-    chat = kind == "chat.completion"
-    head = head | {"object": "chat.completion.chunk" if chat else kind}
-
-    def event(text: str | None, finish: str | None = None, **more: Any) -> str:
-        delta = {"delta": {"content": text} if text is not None else {}} if chat else {"text": text or ""}
-        choice = {"index": 0, **delta, "logprobs": None, "finish_reason": finish}
-        return f"data: {json.dumps(head | {'choices': [choice]} | more, ensure_ascii=False)}\n\n"
-
-    yield event("", storymill={"prompt": telling.prompt})
-    async for piece in _pieces(telling, turns):
-        yield event(piece)
-    yield event(None, _finish(telling), usage=_usage(telling))
-    yield "data: [DONE]\n\n"
-
-
-async def _pieces(telling: Telling, turns: Turns) -> AsyncIterator[str]:
-    """The story's text, each piece computed in a worker thread; a client that goes away ends it after that piece."""
-    ends = anyio.current_time() + DEADLINE_S
-    async with turns.turn():
-        pieces = iter(telling)
-        while anyio.current_time() < ends:
-            piece = await anyio.to_thread.run_sync(next, pieces, END)
-            if piece is END:
-                return
-            yield piece  # type: ignore[misc]
-
-
-def _finish(telling: Telling) -> str:
-    return "stop" if telling.ended else "length"
-
-
-def _usage(telling: Telling) -> dict[str, int]:
-    asked, told = telling.prompt_tokens, telling.tokens
-    return {"prompt_tokens": asked, "completion_tokens": told, "total_tokens": asked + told}
+    uvicorn.run(create_app(engines), host=host, port=port, log_level="warning", limit_concurrency=4 * MOST)
 
 
 def _engine(engines: Mapping[str, Engine], name: str) -> Engine:

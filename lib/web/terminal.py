@@ -20,7 +20,7 @@ from lib.web.chain import METRICS, MODELS, Chain, show_metric
 from lib.web.coverage import Coverage
 from lib.web.tables import printable
 
-SHOWN = ("bits_per_byte", "followed", "followed_share", "reward_concept", "share_ended", "distinct_2", "copy_rate")
+SHOWN = tuple(metric for metric in METRICS if metric != "mean_words")
 LABELS = {"covered": "green", "thin": "yellow", "absent": "red"}
 NEXT = """
 try next

@@ -1,35 +1,24 @@
-"""Turns: one story at a time, a few waiting, the rest refused.
+"""Turns: how many answers may be on their way, written or waiting; the rest is refused.
 
-A laptop tells one story at full speed or several at none; a queue without an end would only hide that.
+Many are written together at little cost; a queue without an end would only hide that there are too many.
 """
-
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import anyio
 
 
 class Busy(Exception):
-    """Too many are waiting already."""
+    """Too many are on their way already."""
 
 
 class Turns:
-    """`enter` and `leave` count who is inside; `turn` is held by one of them. For one event loop."""
+    """`enter` and `leave` count the answers inside. For one event loop."""
 
-    def __init__(self, waiting: int) -> None:
-        self.most = waiting + 1
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.inside = 0
-        self._lock = anyio.Lock()
 
-    def enter(self) -> None:
-        if self.inside >= self.most:
-            raise Busy(f"{self.inside} requests are being answered or waiting; try again in a few seconds")
-        self.inside += 1
+    def enter(self, count: int = 1) -> None:
+        if self.inside + count > self.most:
+            raise Busy(f"{self.inside} answers are being written or waiting; try again in a few seconds")
+        self.inside += count
 
-    def leave(self) -> None:
-        self.inside -= 1
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        async with self._lock:
-            yield
+    def leave(self, count: int = 1) -> None:
+        self.inside -= count
