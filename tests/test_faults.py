@@ -52,7 +52,7 @@ def with_spikes(monkeypatch, steps: set[int]) -> None:
 
 
 def test_a_spike_leaves_the_weights_as_they_were_and_its_row_says_so(data_root, monkeypatch):
-    settings = {"steps": 30, "spike": 8.0, "eval_every": 30, "lr": 1e-3}
+    settings = {"steps": 30, "spike": 8.0, "eval_every": 1, "lr": 1e-3}
     plain = losses(run(**settings))
     with_spikes(monkeypatch, {25})
     monkeypatch.setenv("STORYMILL_DATA", str(data_root / "spiked"))
@@ -61,6 +61,8 @@ def test_a_spike_leaves_the_weights_as_they_were_and_its_row_says_so(data_root, 
     assert [n + 1 for n, each in enumerate(spiked.table(table="train_steps")["skipped"].to_pylist()) if each] == [25]
     assert losses(spiked)[:24] == plain[:24]
     assert losses(spiked)[24] > 100 and losses(spiked)[25] < 10
+    looks = spiked.table(table="evals")["nats_per_token"].to_pylist()
+    assert looks[22] != looks[23] == looks[24] != looks[25]
     assert "1 updates skipped" in said[-1]
 
 

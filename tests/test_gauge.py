@@ -8,6 +8,8 @@ from lib.model import compute, gauge
 from lib.model.lora import add_lora
 from lib.model.network import Llama, Shape
 from lib.model.training import Training
+from lib.store import connect
+from tests.test_pretrain import run
 
 SHAPE = Shape(vocab_size=31, d_model=16, n_layers=2, n_heads=2, n_kv_heads=1, d_ff=24, max_length=16)
 
@@ -53,3 +55,13 @@ def test_memory_is_what_the_process_holds():
 
 def test_time_in_words():
     assert [gauge.duration(s) for s in (45, 720, 12_600)] == ["45 s", "12 min", "3.5 h"]
+
+
+def test_the_line_and_the_view_say_speed_share_of_peak_and_memory():
+    said: list[str] = []
+    run(said)
+    assert all(word in said[-1] for word in (" tokens/s · MFU ", "% · ", " GB · 0 s left"))
+    with connect() as db:
+        rows = db.sql("select tokens_per_s, mfu, memory_mb, skipped from train_steps order by step").fetchall()
+    assert len(rows) == 14
+    assert all(speed > 0 and 0 < mfu <= 1 and memory > 50 and not skipped for speed, mfu, memory, skipped in rows)
