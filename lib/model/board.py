@@ -4,8 +4,8 @@ In:   the Log of a run
 Out:  in the draft _record/tensorboard/events.out.tfevents.storymill: every number of the log's curves at its step
 
 `tensorboard --logdir data/pretrain` shows it, while it grows and after it is published. tensorboardX, not
-torch.utils.tensorboard: that one wants the tensorboard package with its server, 90 MB; of tensorboardX we use the
-record's checksum and its protobuf classes alone, without its writer thread.
+torch.utils.tensorboard: that one wants the tensorboard package with its server. Of tensorboardX we use the record's
+checksum and its protobuf classes alone, not its writer with a thread and two minutes between flushes.
 
 A run that goes on writes the file anew from its log, so no step is in it twice.
 """
