@@ -19,8 +19,8 @@ class Block:
     about: str = "{instruction}\n{input}"
 
 
-# https://github.com/tatsu-lab/stanford_alpaca, train.py; the newline at the end is alpaca-lora's. Where block and
-# answer are encoded as one text, Llama's tokenizer merges them without it in 13 of 175 tasks; here they never are.
+# https://github.com/tatsu-lab/stanford_alpaca, train.py; the newline at the end is alpaca-lora's. Without it Llama's
+# tokenizer merges block and answer, where they are encoded as one text, in 13 of 175 tasks; here they never are.
 TASK = "### Instruction:\n{instruction}\n\n### Response:\n"
 TASK_WITH_INPUT = "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 BELOW = "Below is an instruction that describes a task"
