@@ -27,7 +27,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lib.model import parallel
+from lib.model import parallel, shares
 from lib.store import Draft, files
 
 STATE, META, LOG = "state.pt", "meta.json", "log.jsonl"
@@ -96,11 +96,11 @@ class Checkpoints:
 
     def _write_weights(self, folder: Path, weights: Mapping[str, Tensor]) -> dict[str, str]:
         """This rank's rows of what is shared, and, from rank 0, what everyone has. The file's sha256 by its name."""
-        mine = {name: each for name, each in weights.items() if self.ranks.leads or parallel.is_share(each)}
+        mine = {name: each for name, each in weights.items() if self.ranks.leads or shares.is_share(each)}
         if not mine:
             return {}
         path = folder / f"weights-{self.ranks.rank:05d}.safetensors"
-        save_file({name: parallel.local(each.detach()).cpu().contiguous() for name, each in mine.items()}, path)
+        save_file({name: shares.local(each.detach()).cpu().contiguous() for name, each in mine.items()}, path)
         files.fsync(path)
         return {path.name: files.sha256_of(path)}
 
@@ -208,7 +208,7 @@ def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     if extra := set(weights) - set(parameters):
         raise ValueError(f"the checkpoint has weights that the model has not: {sorted(extra)}")
     for name, parameter in parameters.items():
-        parallel.fill(parameter, weights[name])
+        shares.fill(parameter, weights[name])
 
 
 def publish(draft: Draft, *, model: nn.Module, pieces: Path, **about: Any) -> None:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.errors import UserError
-from lib.model import compute, faults, gauge, heldout, parallel, seen
+from lib.model import compute, faults, gauge, heldout, parallel, seen, shares
 from lib.model.batches import Batch, Batches, ahead
 from lib.model.board import Board
 from lib.model.checkpoint import LOG, Checkpoint, Checkpoints, Log, random_state, set_random_state, set_weights
@@ -101,7 +101,7 @@ def set_up(*, draft: Draft, model: Llama, training: Training, batches: Batches, 
     if training.batch_size % training.accumulate:
         raise UserError(f"accumulate {training.accumulate} does not divide batch_size {training.batch_size}")
     trained = parallel.twin(model, ranks).train()
-    machine = prepare(trained, training, batches.row_length, sharded=ranks.sharded)
+    machine = parallel.prepare(trained, training, batches.row_length, ranks)
     spread = parallel.Spread(trained, machine.nats, ranks, machine.dtype)
     checkpoints = Checkpoints(draft.path / "_resume", say=draft.progress, ranks=ranks)
     found = checkpoints.newest()
@@ -131,23 +131,10 @@ def set_up(*, draft: Draft, model: Llama, training: Training, batches: Batches, 
     return run
 
 
-def prepare(model: Llama, training: Training, row_length: int, *, sharded: bool) -> compute.Compute:
-    """As compute.prepare; where weights are sharded, blocks are compiled one by one, between their gatherings."""
-    machine = compute.prepare(model=model, training=training, row_length=row_length)
-    if not (sharded and machine.compiled):
-        return machine
-    explicit, eager = model.explicit_attention, training.model_copy(update={"compile": "off"})
-    machine = compute.prepare(model=model, training=eager, row_length=row_length)
-    model.explicit_attention = explicit
-    for block in model.layers:
-        block.forward = torch.compile(block.forward, dynamic=False)  # not the block: its hooks do the gathering
-    return machine
-
-
 def go_on(run: Run, found: Checkpoint) -> None:
     """Behind the last checkpoint, whatever number of processes wrote it."""
     set_weights(run.model, {name: found.weights[name] for name in run.names.values()})
-    parallel.set_optimizer_tensors(run.optimizer.parts, run.names, found.weights)
+    shares.set_optimizer_tensors(run.optimizer.parts, run.names, found.weights)
     set_random_state(found.state["random"])
     run.pieces = found.state["pieces"]
     run.first_step = run.last_good = found.step
@@ -234,7 +221,7 @@ def hand_back(run: Run) -> None:
     """The trained weights into the stage's own model."""
     if run.whole is not run.model:
         run.whole.to(run.machine.device).train(run.model.training)
-        set_weights(run.whole, {name: parallel.whole(weight.detach()) for name, weight in run.model.named_parameters()})
+        set_weights(run.whole, {name: shares.whole(weight.detach()) for name, weight in run.model.named_parameters()})
 
 
 def sums_as_trained(run: Run, batches: Iterable[Batch]) -> tuple[float, int, float]:
@@ -253,7 +240,7 @@ def sums_as_trained(run: Run, batches: Iterable[Batch]) -> tuple[float, int, flo
 def save(run: Run, step: int) -> None:
     """A checkpoint of everything behind this step."""
     weights = dict(run.model.named_parameters())
-    weights |= parallel.optimizer_tensors(run.optimizer.parts, run.names)
+    weights |= shares.optimizer_tensors(run.optimizer.parts, run.names)
     state = {"random": random_state(), "pieces": run.pieces}
     run.checkpoints.save(step=step + 1, weights=weights, state=state, log=run.log)
     run.last_good = step + 1

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib.model import parallel
+from lib.model import shares
 from lib.model.faults import NO_LIMITS, Limits
 from lib.model.training import Diverged, Training
 
@@ -63,7 +63,7 @@ class Optimizer:
 
         Beyond the limits no weight is touched either.
         """
-        norm = float(parallel.whole(nn.utils.clip_grad_norm_(self.weights, self.training.clip)))
+        norm = float(shares.whole(nn.utils.clip_grad_norm_(self.weights, self.training.clip)))
         lr = self.training.lr * lr_share(number, training=self.training)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             kept = f"the last good checkpoint is step {last_good}" if last_good else "there is no checkpoint yet"

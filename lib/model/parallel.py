@@ -15,24 +15,21 @@ Rank 0 alone holds the dataset's lock, writes into its draft and speaks; the oth
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, distributed, nn
 
 from lib.errors import UserError
+from lib.model import compute
 from lib.model.batches import Batch
 from lib.model.training import Training
 from lib.store import Draft
-
-if TYPE_CHECKING:
-    from lib.model.compute import Nats
 
 LONG = timedelta(days=7)  # rank 0 may wait for another run's lock, or for the other machines
 STUCK = timedelta(minutes=30)  # a rank that is gone is noticed at once; this is for one that hangs
@@ -172,10 +169,23 @@ def twin(model: nn.Module, ranks: Ranks) -> nn.Module:
     return deepcopy(model) if ranks.sharded else model
 
 
+def prepare(model: Any, training: Training, row_length: int, ranks: Ranks) -> compute.Compute:
+    """As compute.prepare; where weights are sharded, blocks are compiled one by one, between their gatherings."""
+    machine = compute.prepare(model=model, training=training, row_length=row_length)
+    if not (ranks.sharded and machine.compiled):
+        return machine
+    explicit, eager = model.explicit_attention, training.model_copy(update={"compile": "off"})
+    machine = compute.prepare(model=model, training=eager, row_length=row_length)
+    model.explicit_attention = explicit
+    for block in model.layers:
+        block.forward = torch.compile(block.forward, dynamic=False)  # not the block: its hooks do the gathering
+    return machine
+
+
 class _Loss(nn.Module):
     """What torch wraps: the model, entered through the loss."""
 
-    def __init__(self, model: nn.Module, nats: "Nats") -> None:
+    def __init__(self, model: nn.Module, nats: compute.Nats) -> None:
         super().__init__()
         self.model, self.nats = model, nats
 
@@ -189,7 +199,7 @@ class Spread:
     Both wrappers divide the sum by the number of ranks; `scale` undoes it.
     """
 
-    def __init__(self, model: nn.Module, nats: "Nats", ranks: Ranks, dtype: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, nats: compute.Nats, ranks: Ranks, dtype: torch.dtype) -> None:
         self.nats, self.ranks, self.scale = nats, ranks, ranks.size
         if ranks.size == 1:
             return
@@ -240,69 +250,3 @@ def _sharded(loss: _Loss, dtype: torch.dtype) -> Any:
     for block in loss.model.layers:
         fully_shard(block, mesh=mesh, mp_policy=blocks)
     return fully_shard(loss, mesh=mesh)
-
-
-# ---- shares of tensors; a DTensor is known by `to_local`
-
-
-def local(tensor: Tensor) -> Tensor:
-    """This rank's rows."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
-def is_share(tensor: Tensor) -> bool:
-    return hasattr(tensor, "to_local")
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """All rows, at every rank; every rank has to ask for it."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-
-
-@torch.no_grad()
-def fill(target: Tensor, full: Tensor) -> None:
-    """Copy a whole tensor's values into `target`, or into this rank's rows of it. ValueError for another shape."""
-    if target.shape != full.shape:
-        raise ValueError(f"found a tensor of shape {tuple(full.shape)}, expected {tuple(target.shape)}")
-    mine = local(target)
-    if is_share(target):
-        most = -(-full.shape[0] // distributed.get_world_size())  # torch.chunk's size, which Shard(0) uses
-        start = min(distributed.get_rank() * most, full.shape[0])
-        full = full[start : start + mine.shape[0]]
-    mine.copy_(full)
-
-
-def optimizer_tensors(parts: Sequence[torch.optim.Optimizer], names: Mapping[Tensor, str]) -> dict[str, Tensor]:
-    """The optimisers' memories by name: 'optimizer.0.layers.0.attention.wq.weight.exp_avg'."""
-    return {
-        f"optimizer.{number}.{names[weight]}.{key}": value
-        for number, part in enumerate(parts)
-        for weight, memory in part.state.items()
-        for key, value in memory.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def set_optimizer_tensors(
-    parts: Sequence[torch.optim.Optimizer], names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
-) -> None:
-    """Give them back, whatever number of ranks they were written by."""
-    for number, part in enumerate(parts):
-        weights = [weight for group in part.param_groups for weight in group["params"]]
-        state = {}
-        for index, weight in enumerate(weights):
-            head = f"optimizer.{number}.{names[weight]}."
-            state[index] = {
-                name.removeprefix(head): _like(weight, tensors[name]) for name in tensors if name.startswith(head)
-            }
-        kept = {index: memory for index, memory in state.items() if memory}
-        part.load_state_dict({"state": kept, "param_groups": part.state_dict()["param_groups"]})
-
-
-def _like(weight: Tensor, full: Tensor) -> Tensor:
-    """A memory of the weight's own shape is shared as the weight is; a counter is everybody's."""
-    if full.shape != weight.shape:
-        return full.clone()
-    memory = torch.zeros_like(weight, dtype=full.dtype, requires_grad=False)
-    fill(memory, full)
-    return memory
