@@ -124,8 +124,7 @@ def table(
     mine, theirs = measured["ours"], measured["loop"]
     figures = mine.figures
     note = (
-        f"{count} stories, {figures['parameters']:,} parameters, random weights; {figures['tokens']:,} tokens, the "
-        f"loop "
+        f"{count} stories, {figures['parameters']:,} parameters, random weights; {figures['tokens']:,} tokens, loop "
         f"{theirs.figures['tokens']:,}; memory {mine.peak_mb:,.0f} MB, the loop {theirs.peak_mb:,.0f} MB"
     )
     ratio = theirs.cpu_s / mine.cpu_s
