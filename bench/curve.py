@@ -238,11 +238,11 @@ def table(
     folder, found = str(prepared(stories, heldout)), {}
     for share in SHARES:
         what = {"folder": folder, "seconds": share * minutes * 60, "threads": threads, "changes": {}}
-        case = Case("ours", __name__, "ours", what, environment=MALLOC, threads=threads)
+        case = Case("ours", "bench.curve", "ours", what, environment=MALLOC, threads=threads)
         found[f"ours, {share * minutes:.1f} minutes"] = alone(case).figures["points"]
     if llama2c:
         what = {"folder": folder, "seconds": minutes * 60, "threads": threads, "checkout": llama2c}
-        found["llama2.c"] = alone(Case("llama2.c", __name__, "llama2c", what, threads=threads)).figures["points"]
+        found["llama2.c"] = alone(Case("llama2.c", "bench.curve", "llama2c", what, threads=threads)).figures["points"]
     _written(found, Path(out))
     ends = [points[-1] for name, points in found.items() if name.startswith("ours")]
     told = ", ".join(f"{end['bits_per_byte']:.3f} at {end['minutes']:.1f} min" for end in ends)

@@ -17,7 +17,9 @@ import uvicorn
 from rich.console import Console
 
 from lib.errors import UserError
+from lib.model import sampling
 from lib.model.cache import Cache
+from lib.model.draw import Draws
 from lib.model.sampling import Batch
 from lib.web import chat
 from lib.web.desk import Desk
@@ -134,12 +136,14 @@ def test_a_title_ends_a_few_shot_answer_while_it_is_written(talking, monkeypatch
     written = engine.tokenizer.encode("It sat.\nHuman: Who ran? and so on for ever")
     drawn = []
 
-    def draw(self, asking, prefix, telling):
-        for token in written:
-            drawn.append(token)
-            yield token
+    class Written(Draws):
+        """Draws what is written, a piece a step."""
 
-    monkeypatch.setattr(Engine, "_tokens", draw)
+        def __call__(self, logits_BV, uniform_B, seen_BV=None):
+            drawn.append(written[len(drawn)])
+            return torch.tensor(drawn[-1:]), torch.zeros(1)
+
+    monkeypatch.setattr(sampling, "Draws", Written)
     telling = engine.tell(Asking("Who sat?", memory="few-shot"))
     assert "".join(telling) == "It sat." and telling.ended
     assert engine.tokenizer.decode(drawn).endswith("Human:")  # nothing was drawn behind the title

@@ -120,11 +120,13 @@ def model(
     seed: int,
     tied: bool = True,
     layout: str = "natural",
-    max_length: int = SIZES["max_length"],
+    max_length: int | None = None,
     **more: pa.Table,
 ) -> Dataset:
     """A model dataset as pretrain, instruct and align write it, with further tables if given."""
-    files = _weights(seed, tied, layout, max_length) | {f"{name}.parquet": table for name, table in more.items()}
+    files = _weights(seed, tied, layout, max_length or SIZES["max_length"]) | {
+        f"{name}.parquet": table for name, table in more.items()
+    }
     return publish(stage, files, {"tokenizer": tokenizer()}, bits_per_byte=2.5, reward_before=0.014, reward_after=0.571)
 
 

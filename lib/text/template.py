@@ -19,7 +19,6 @@ A layout is one row of LAYOUTS:
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -29,6 +28,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lib.errors import UserError
+from lib.text.blocks import ALPACA, ALPACA_AGAIN, EXAMPLES, SAYS, text_of, texts_of
+from lib.text.blocks import Block as Block
 from lib.text.requests import ASK as ASK
 from lib.text.requests import WORDING
 from lib.text.requests import instruction as instruction
@@ -36,14 +37,6 @@ from lib.text.tokenizer import Tokenizer
 
 BOS, EOS, PROMPT, STORY = "<bos>", "<eos>", "<prompt>", "<story>"
 FEW_SHOT = "few-shot"
-
-
-@dataclass(frozen=True)
-class Block:
-    """The text of a prompt: around an instruction that stands alone, and around one with an input."""
-
-    alone: str = "{instruction}"
-    about: str = "{instruction}\n{input}"
 
 
 @dataclass(frozen=True)
@@ -76,25 +69,6 @@ class Layout:
         return {name: value for name, value in asdict(self).items() if name in kept}
 
 
-# https://github.com/tatsu-lab/stanford_alpaca, train.py; the newline at the end is alpaca-lora's. Without it the ids of
-# the block are no prefix of those of block + answer in 13 of 175 tasks, however they are joined.
-TASK = "### Instruction:\n{instruction}\n\n### Response:\n"
-TASK_WITH_INPUT = "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-BELOW = "Below is an instruction that describes a task"
-WANTED = "Write a response that appropriately completes the request."
-ALPACA = Block(
-    f"{BELOW}. {WANTED}\n\n{TASK}",
-    f"{BELOW}, paired with an input that provides further context. {WANTED}\n\n{TASK_WITH_INPUT}",
-)
-# Titles of Ryan Li's few-shot chat; the examples are short, as the rows of small models are, and in the words of
-# children's stories, which is what those models know.
-SAYS = "Human: {instruction}\nAI:"
-EXAMPLES = (
-    "This is a talk between a human and an AI. The human asks, and the AI answers.\n"
-    "Human: What did the cat do?\nAI: The cat sat in the sun. It was happy.\n"
-    "Human: Who was sad?\nAI: The little dog was sad, but then he saw his ball.\n"
-)
-
 LAYOUTS = {
     "pretrain": Layout(training=(BOS, STORY, EOS), sampling=(BOS, PROMPT)),
     "natural": Layout(training=(PROMPT, BOS, STORY, EOS), sampling=(EOS, PROMPT, BOS)),
@@ -103,7 +77,7 @@ LAYOUTS = {
         training=(BOS, PROMPT, STORY, EOS),
         sampling=(BOS, PROMPT),
         block=ALPACA,
-        again=Block(TASK, TASK_WITH_INPUT),
+        again=ALPACA_AGAIN,
         loss_on="story",
     ),
 }
@@ -213,11 +187,11 @@ class Template:
         """
         shape, width = layout_of(layout), self.tokenizer.dtype.itemsize
         lead, rest = ([self._column(part, stories) for part in parts if part != PROMPT] for parts in shape.split)
-        prompts = [self._encoded(_filled(shape.block, instructions, inputs))] if shape.has_prompt else []
+        prompts = [self._encoded(texts_of(shape.block, instructions, inputs))] if shape.has_prompt else []
         rows = _concatenated([*lead, *prompts, *rest])
         num_after = sum(pc.binary_length(part).to_numpy() for part in rest) // width
         if conversations is not None:
-            prompts = self._encoded(_filled(_again(shape), instructions, inputs))
+            prompts = self._encoded(texts_of(_again(shape), instructions, inputs))
             rows = _in_turns(conversations, rows, _concatenated([prompts, *rest]))
         _, ends, data = rows.buffers()
         offsets = np.frombuffer(ends, np.int64, len(rows) + 1) // width
@@ -236,7 +210,7 @@ class Template:
 
     def _prompt(self, shape: Layout, prompt: str, input: str, *, first: bool) -> list[int]:
         """The ids of a prompt: one text, however many pieces it is made of."""
-        return self.tokenizer.encode(_text(shape.block if first else _again(shape), prompt, input))
+        return self.tokenizer.encode(text_of(shape.block if first else _again(shape), prompt, input))
 
     def _ids(self, part: str, story: str) -> list[int]:
         return self.tokenizer.encode(story) if part == STORY else self._controls[part]
@@ -262,37 +236,12 @@ def _again(shape: Layout) -> Block:
     return shape.again
 
 
-def _pieces(form: str) -> list[str]:
-    """A block's text, cut around its two fields."""
-    return [piece for piece in re.split(r"(\{instruction\}|\{input\})", form) if piece]
-
-
-def _text(block: Block, instruction: str, input: str) -> str:
-    """The block with these in it. Not str.format on what a user wrote: braces there are text."""
-    fields = {"{instruction}": instruction, "{input}": input}
-    return "".join(fields.get(piece, piece) for piece in _pieces(block.about if input else block.alone))
-
-
-def _filled(block: Block, instructions: pa.Array | pa.ChunkedArray, inputs: pa.Array | pa.ChunkedArray | None):
-    """`_text` of whole columns."""
-    fields = {"{instruction}": instructions, "{input}": inputs}
-
-    def joined(form: str) -> pa.Array | pa.ChunkedArray:
-        parts = [fields.get(piece, piece) for piece in _pieces(form)]
-        return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, "")
-
-    alone = joined(block.alone)
-    if inputs is None or inputs.null_count == len(inputs):
-        return alone
-    return pc.if_else(pc.fill_null(pc.not_equal(inputs, ""), False), joined(block.about), alone)
-
-
 def _talk(shape: Layout, prompt: str, turns: Sequence[Turn]) -> str:
     """A few-shot conversation as text. An answer is one paragraph there: an empty line would end the example."""
     asked = [*(turn.prompt for turn in turns), prompt]
     answers = [f" {' '.join(turn.answer.split())}" for turn in turns] + [""]
     blocks = [shape.block] + [_again(shape)] * len(turns)
-    return "".join(_text(block, one, "") + said for block, one, said in zip(blocks, asked, answers, strict=True))
+    return "".join(text_of(block, one, "") + said for block, one, said in zip(blocks, asked, answers, strict=True))
 
 
 def _concatenated(parts: list[pa.Array]) -> pa.Array:

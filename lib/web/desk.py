@@ -87,7 +87,8 @@ class Desk:
         with self._lock:
             self._waiting.append(ticket)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name="desk", daemon=True)
+                # Not a daemon: the interpreter ends after the last row, and not in the middle of a product (SIGABRT).
+                self._thread = threading.Thread(target=self._write, name="desk")
                 self._thread.start()
 
     def _write(self) -> None:
