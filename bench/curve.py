@@ -28,13 +28,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.beside import Case, Row, alone
 from bench.texts import source
 
 VOCABULARY, ROW, SHARES, BAR = 2048, 256, (1 / 15, 1 / 6, 1 / 3), 3.0
-LOOKS, TRIAL = 6, 12  # looks at held-out stories in a run; steps after which its number of steps is settled
+LOOKS, TRIAL = (
+    3,
+    12,
+)  # looks at held-out stories in a run, some seconds each; steps after which its number of steps is settled
 Work = Callable[[], dict[str, Any]]
 
 
@@ -114,16 +118,15 @@ def bits_per_byte(folder: Path, logits_of: Callable[[Any], Any], end: int) -> fl
 
 def run(seconds: float, begun: float, take_step: Callable[[int, int], None], look: Callable[[], float]) -> dict:
     """Steps until `seconds` since `begun` are over, looks aside; take_step(number, of how many). The points."""
-    points, steps, number, looking = [], 1_000_000, 0, 0.0
+    points, times, steps, number, looking = [], [], 1_000_000, 0, 0.0
     while number < steps:
+        started = time.perf_counter()
         take_step(number, steps)
         number += 1
+        times.append(time.perf_counter() - started)
         spent = time.perf_counter() - begun - looking
-        if number == 2:
-            second = spent  # the first two compile
         if number == TRIAL:
-            a_step = (spent - second) / (TRIAL - 2)
-            steps = max(TRIAL + int((seconds - spent) / a_step), TRIAL + 1)
+            steps = max(TRIAL + int((seconds - spent) / median(times)), TRIAL + 1)
         if number == steps or (number > TRIAL and number % max(steps // LOOKS, 1) == 0):
             looked = time.perf_counter()
             points.append({"minutes": spent / 60, "steps": number, "bits_per_byte": look()})
