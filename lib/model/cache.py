@@ -9,7 +9,7 @@ later, or is shorter, has padding on its left. What no row needs any more on the
 the edge reaches the end. A row's positions, and so its rotations, are its own.
 
 Keys are stored transposed, (C, S): scores are then a product of two matrices as they lie. Values lie the same way where
-heads are narrow: at 8 channels both products took 180 µs instead of 224 (64 rows, 220 columns), at 48 up to twice as long.
+heads are narrow: at 8 channels both products took 180 µs instead of 224 (64 rows, 220 columns), at 48 up to twice more.
 
 Letters: B rows, U new rows, T positions of their prefixes, S columns so far, D width, G groups (key and value heads),
 R query heads a group, H = R + 2, C channels of a head, V vocabulary.
