@@ -167,11 +167,29 @@ def sample(
     top_p: float = 0.95,
     seed: int = 0,
     complete: bool = False,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    stop: list[str] | None = None,
 ) -> None:
-    """Write a story for an instruction, or, with --complete, go on from an opening."""
+    """Write a story for an instruction, or, with --complete, go on from an opening.
+
+    Parameters
+    ----------
+    top_k
+        Draw from so many of the likeliest pieces; 0 from all.
+    min_p
+        Draw from pieces with at least this share of the likeliest's probability.
+    repetition_penalty
+        Above 1, pieces that stand there already become less likely.
+    stop
+        A text before which the story ends; may be given several times.
+    """
     from lib.web import chat
 
-    chat.sample(prompt, model=model, count=count, temperature=temperature, top_p=top_p, seed=seed, complete=complete)
+    how = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
+    how |= {"repetition_penalty": repetition_penalty, "stop": tuple(stop or ())}
+    chat.sample(prompt, model=model, count=count, seed=seed, complete=complete, **how)
 
 
 @app.command

@@ -197,8 +197,7 @@ def test_a_prefix_that_stands_there_often_is_read_once(model, monkeypatch):
 def test_places_of_rows_that_ended_are_taken_by_those_that_wait(model, monkeypatch):
     joined, join = [], Cache.join
     monkeypatch.setattr(Cache, "join", lambda self, given: joined.append((len(self), len(given))) or join(self, given))
-    monkeypatch.setattr("lib.model.sampling.BATCH", 8)
-    monkeypatch.setattr("lib.model.sampling.REFILL", 2)
+    monkeypatch.setattr("lib.model.sampling.BATCH", 16)  # of which a narrow model takes half
     few = Sampler(model).generate(PREFIXES, max_new=40, stop_ids={4, 9, 11}, n=5, seed=3)
     assert any(here for here, _ in joined)
     assert max(here + given for here, given in joined) == 8

@@ -8,8 +8,8 @@ Rows stand at the right edge: all write their next key and value into the same c
 later, or is shorter, has padding on its left. What no row needs any more on the left is not read, and makes room when
 the edge reaches the end. A row's positions, and so its rotations, are its own.
 
-Keys are stored transposed, (C, S): scores are then a product of two matrices as they lie. One width of heads (8) was
-20 % faster with values that way too, another (48) slower by half: values are stored (S, C).
+Keys are stored transposed, (C, S): scores are then a product of two matrices as they lie. Values lie the same way where
+heads are narrow: at 8 channels both products took 180 µs instead of 224 (64 rows, 220 columns), at 48 up to twice more.
 
 Letters: B rows, U new rows, T positions of their prefixes, S columns so far, D width, G groups (key and value heads),
 R query heads a group, H = R + 2, C channels of a head, V vocabulary.
@@ -24,6 +24,7 @@ from torch import Tensor
 from lib.model.packed import Packed
 
 BLOCKED = -1e9  # added to the score of a position that may not be seen; finite, so that a row of padding has no NaN
+NARROW = 16  # channels of a head, up to which values lie as keys do
 SPARE = 64  # columns that a cache grows by, at least: each growth copies it
 
 
@@ -179,4 +180,6 @@ class Cache:
         shape = self.shape
         sizes = {"dtype": self.weights.dtype, "device": self.device}
         keys = torch.zeros(shape.n_layers, rows, self.groups, shape.head_dim, columns, **sizes)
+        if shape.head_dim <= NARROW:
+            return keys, torch.zeros_like(keys).transpose(3, 4)
         return keys, torch.zeros(shape.n_layers, rows, self.groups, columns, shape.head_dim, **sizes)

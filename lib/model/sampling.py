@@ -31,7 +31,7 @@ from lib.model.network import Llama
 from lib.model.packed import Packed
 
 BATCH = 64  # rows: 128 are not faster a token at 1M parameters, and hold twice the cache
-REFILL = BATCH // 4  # rows that must have ended before others take their places: reading few prefixes at a time is slow
+NARROW = 128  # a model below this width writes half as many rows at once: then their cache stays near the core
 Decode = Callable[[list[int]], str]
 
 
@@ -162,6 +162,10 @@ class Sampler:
         # RoPE was trained up to max_length positions and is not known to extrapolate: no row goes past it.
         self.max_length = min(max_length or shape.max_length, shape.max_length)
         self.weights = Packed(model, dtype or model.norm.weight.dtype)
+        # One core, tokens/s of the forward pass at 64 and 32 rows: 35,800 and 43,200 at 260K parameters (width 64),
+        # 10,750 and 10,890 at 1M (width 128), 2,430 and 2,020 at 15M (width 288).
+        narrow = shape.d_model < NARROW and self.weights.device.type == "cpu"
+        self.most_rows = BATCH // 2 if narrow else BATCH
 
     def generate(
         self,
@@ -194,8 +198,9 @@ class Sampler:
         waiting = sorted(rows, key=lambda row: -len(row.prefix))  # from the end: neighbours need little padding
         batch = self.batch(rows)
         while waiting or batch:
-            if waiting and len(batch) <= BATCH - min(REFILL, BATCH):
-                room = BATCH - len(batch)
+            # A quarter of the places at a time: reading few prefixes costs as much as a step of all rows.
+            room = self.most_rows - len(batch)
+            if waiting and room >= max(self.most_rows // 4, 1):
                 batch.join(waiting[: -room - 1 : -1])
                 del waiting[-room:]
             batch.step()
@@ -237,4 +242,4 @@ class Sampler:
         if not rows:
             return Batch(self.weights)
         longest = max(len(row.prefix) for row in rows) + max(row.max_new for row in rows)
-        return Batch(self.weights, rows=min(len(rows), BATCH), columns=longest)
+        return Batch(self.weights, rows=min(len(rows), self.most_rows), columns=longest)

@@ -13,7 +13,7 @@ Ctrl-C stops the story; at the prompt, it leaves.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console
@@ -120,13 +120,19 @@ def sample(
     top_p: float = 0.95,
     seed: int = 0,
     complete: bool = False,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    stop: Sequence[str] = (),
     console: Console | None = None,
 ) -> None:
     """`count` stories for one prompt, the same ones for the same seed; nothing but the stories is written."""
     engine, console = engine_of(model), console or Console(highlight=False)
     mode = "opening" if complete else "request"
+    how = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
+    how |= {"repetition_penalty": repetition_penalty, "stop": tuple(stop)}
     for number in range(count):
-        asking = Asking(prompt, mode, temperature=temperature, top_p=top_p, seed=seed + number)
+        asking = Asking(prompt, mode, seed=seed + number, **how)
         text = (prompt if complete else "") + "".join(engine.tell(asking))
         console.print(Text(("\n" if number else "") + printable(text)), soft_wrap=True)
 

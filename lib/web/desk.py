@@ -4,8 +4,9 @@ In:   rows (lib/model/sampling.py), from any thread
 Out:  tickets: each gives its row's ids as they are drawn, to a thread (`for`) or to an event loop (`async for`)
 On:   nothing else touches the model's Batch; the thread ends when there is nothing left to write
 
-At most BATCH rows are written at once; others wait in the order they came. What a step drew is handed to an event loop
-in one call for all of its rows: a call a row took longer than the step.
+At most BATCH rows are written at once; others wait in the order they came. Waking 64 readers takes longer than the step
+of a small model: an event loop is called once for all of its rows, and where many are written, those that neither began
+nor ended are told every few steps, a fiftieth of a second.
 """
 
 import asyncio
@@ -15,9 +16,11 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from lib.model.sampling import BATCH, Row, Sampler
 
+CALM = 8  # rows: with so many times n of them, readers are told every n steps
+
 
 class Ticket:
-    """One row being written. Iterate once for (id, log-probability); stop ids are not among them."""
+    """One row being written. Iterate once for lists of (id, log-probability); stop ids are not among them."""
 
     def __init__(self, desk: "Desk", row: Row) -> None:
         self.row = row
@@ -32,20 +35,21 @@ class Ticket:
         """The row leaves before the next step."""
         self.row.done = True
 
-    def __iter__(self) -> Iterator[tuple[int, float]]:
+    def __iter__(self) -> Iterator[list[tuple[int, float]]]:
         self._desk.submit(self)
         try:
             while True:
                 self._news.wait()
                 self._news.clear()
                 done = self.row.done  # looked at before the ids: what is drawn in between is the next round's
-                yield from self._new()
+                if new := self._new():
+                    yield new
                 if done:
                     return
         finally:
             self.cancel()
 
-    async def until(self, deadline: float) -> AsyncIterator[tuple[int, float]]:
+    async def until(self, deadline: float) -> AsyncIterator[list[tuple[int, float]]]:
         """The same in an event loop; ends at `deadline` (the loop's time)."""
         self._loop, self._loop_news = asyncio.get_running_loop(), asyncio.Event()
         self._desk.submit(self)
@@ -58,20 +62,19 @@ class Ticket:
                     return
                 self._loop_news.clear()
                 done = self.row.done
-                for each in self._new():
-                    yield each
+                if new := self._new():
+                    yield new
                 if done:
                     return
         finally:
             self.cancel()
 
-    def _new(self) -> Iterator[tuple[int, float]]:
+    def _new(self) -> list[tuple[int, float]]:
         if self._error is not None:
             raise self._error
-        while self._given < len(self.row.logprobs):  # appended to after the ids
-            place, self._given = self._given, self._given + 1
-            if self.row.ids[place] not in self.row.stop_ids:
-                yield self.row.ids[place], self.row.logprobs[place]
+        begin, self._given = self._given, len(self.row.logprobs)  # appended to after the ids
+        new = zip(self.row.ids[begin : self._given], self.row.logprobs[begin : self._given], strict=True)
+        return [(piece, logprob) for piece, logprob in new if piece not in self.row.stop_ids]
 
 
 class Desk:
@@ -93,7 +96,7 @@ class Desk:
 
     def _write(self) -> None:
         """Until nobody is left: take in who waits, one step, hand out."""
-        batch, writing = self.sampler.batch(), []
+        batch, writing, steps = self.sampler.batch(), [], 0
         while True:
             with self._lock:
                 writing = [ticket for ticket in writing if not ticket.row.done]
@@ -109,7 +112,9 @@ class Desk:
                 for ticket in writing:
                     ticket._error, ticket.row.done = error, True
                 batch = self.sampler.batch()
-            _tell(writing)
+            steps += 1
+            pause = max(len(writing) // CALM, 1)
+            _tell([each for each in writing if each.row.done or len(each.row.ids) < 2 or steps % pause == 0])
 
 
 def _tell(tickets: Sequence[Ticket]) -> None:

@@ -93,9 +93,9 @@ class Telling:
         if text := self._rest():
             yield text
 
-    def _take(self, drawn: tuple[int, float]) -> str:
-        self.scores.append(drawn)
-        return self.unfolding.add(drawn[0])
+    def _take(self, drawn: list[tuple[int, float]]) -> str:
+        self.scores += drawn
+        return self.unfolding.add([piece for piece, _ in drawn])
 
     def _rest(self) -> str:
         self.ended = self.ticket.row.ended or self.unfolding.found

@@ -1,6 +1,6 @@
-"""Unfolding: ids in, one at a time; text out, as soon as it can no longer change.
+"""Unfolding: ids in, as they come; text out, as soon as it can no longer change.
 
-In:   a function that decodes ids; the ids that stand before, where the text goes on from them; stop strings
+In:   a function that decodes ids; the ids that stand before, where the text goes on from them; ids; stop strings
 Out:  pieces of text that join to what decoding everything at once gives, cut before the first stop string
 On:   decoders that read from left to right: after a whole character, what came before does not matter
 
@@ -26,9 +26,9 @@ class Unfolding:
         self._certain = 0  # where in the window the text was last certain
         self._held = ""  # taken, but perhaps the beginning of a stop string
 
-    def add(self, piece: int) -> str:
+    def add(self, pieces: Sequence[int]) -> str:
         """What is certain now and was not before."""
-        self._ids.append(piece)
+        self._ids += pieces
         text = self.decode(self._ids)
         if text.endswith(REPLACEMENT):
             return self._tell(text[self._told :], whole=False)
