@@ -24,11 +24,11 @@ from lib.model.training import Training
 # An eager step of 1M parameters does about 65 GFLOP/s on one core; compiling costs 9-15 s cold, 2-3 s warm, and doubles
 # that speed. Below half a minute of eager work it does not pay.
 WORTH_COMPILING = 4e12  # FLOP
-# Queries in blocks of 128 skip most of what causality hides: 260K parameters at rows of 512 went from 11,100 to 16,300
-# tokens/s on one core; blocks of 64 gave 17,600. Four blocks take longer to compile (41 CPU
-# seconds cold, one takes 17): worth it from some minutes of work on.
+# Queries in blocks skip most of what causality hides. One core, tokens/s: 260K parameters at rows of 512 from 11,100 to
+# 16,500 with blocks of 128 and 17,800 with 64; 1M at rows of 256 17,100 and 17,500, with 32 only 15,300. Four to eight
+# blocks compile for 19 to 52 CPU seconds instead of 17: worth it from some minutes of work on.
 WORTH_BLOCKS = 2e13  # FLOP
-BLOCK = 128
+BLOCK = 64
 MOST_LOGITS = 1 << 25  # in one piece of a step: 134 MB in float32; above it the loss is computed in chunks
 Nats = Callable[[Tensor, Tensor, Tensor], Tensor]
 
