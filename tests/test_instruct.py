@@ -1,7 +1,13 @@
 """Instruction tuning goes on from its base, fully or by LoRA, and refuses what does not belong together."""
 
+import atexit
 import dataclasses
 import json
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,12 +31,34 @@ TINY = {name: BASE[name] for name in ("batch_size", "warmup", "checkpoint_every"
 TINY |= {"steps": 6, "eval_every": 3, "lr": 1e-2, "rank": 2, "alpha": 4.0}
 
 
-def inputs(layout: str = "natural") -> dict[str, Dataset]:
+@cache
+def made_once(layout: str) -> Path:
+    """A data folder with the inputs of `layout`; the base is trained once per test run."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORYMILL_DATA", folder)
+        built(layout)
+    return Path(folder)
+
+
+def built(layout: str) -> dict[str, Dataset]:
     tokenizer = tokenizer_of()
     given = {"tokens": tokens_of(tokenizer), "tokenizer": tokenizer}
     longer = {"max_length": 256, "steps": 1} if layout == "alpaca" else {}  # its blocks alone have 130 tokens here
     base = build(PRETRAIN, PretrainConfig(**BASE | longer), given, pretrain)
     return {"base": base, "tokens": tokens_of(tokenizer, layout=layout), "tokenizer": tokenizer}
+
+
+def inputs(layout: str = "natural") -> dict[str, Dataset]:
+    """Copies in this test's data folder, where they are found."""
+
+    def missing(source: str, target: str) -> None:  # what is there may be mapped into memory
+        if not Path(target).exists():
+            shutil.copy2(source, target)
+
+    shutil.copytree(made_once(layout), os.environ["STORYMILL_DATA"], copy_function=missing, dirs_exist_ok=True)
+    return built(layout)
 
 
 def run(layout: str = "natural", **changes: object) -> Dataset:

@@ -4,7 +4,6 @@ Random steps, other numbers of threads that prepare batches, and dropout make no
 """
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import stages
+from lib import process, stages
 from lib.stages.pretrain import PretrainConfig
 from lib.store import Dataset
 from tests import test_align, test_instruct, test_pretrain
@@ -23,7 +22,8 @@ pytestmark = pytest.mark.shell
 HOUSE = Path(__file__).parent.parent
 CHILD = """
 import json, sys, time
-from lib import stages
+from lib import process, stages
+process.die_with_parent()
 from lib.store import Dataset
 stage, config, inputs = json.loads(sys.argv[1])
 def tell(text, done, total):
@@ -39,7 +39,7 @@ def killed_at(step: int, stage: str, config: dict, given: dict[str, Dataset]) ->
     """Go on with the run in a child and SIGKILL it behind `step`; the step it had gone on from."""
     words = json.dumps([stage, config, {name: each.model_dump() for name, each in given.items()}])
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, words], cwd=HOUSE, env=dict(os.environ), stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, words], cwd=HOUSE, env=process.environment(), stdout=subprocess.PIPE, text=True
     )
     came_from = 0
     assert child.stdout

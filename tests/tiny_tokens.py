@@ -1,6 +1,9 @@
 """A tokenizer and token datasets of a few dozen made-up stories, for the tests of training."""
 
 import random
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -29,10 +32,16 @@ def story(number: int) -> tuple[str, str]:
     return f"a story about a {who}", f"One day a {who} saw a {what}. {middle} The {who} was glad."
 
 
+@cache
+def _pieces(vocab_size: int) -> bytes:
+    """A SentencePiece model, trained once per test run."""
+    with tempfile.TemporaryDirectory() as folder:
+        return pieces.train([story(n)[1] for n in range(60)], Path(folder) / "tokenizer.model", vocab_size).model
+
+
 def tokenizer_of(vocab_size: int = 330) -> Dataset:
     def fill(draft: Draft, config: TinyTokenizer) -> None:
-        pieces.train([story(n)[1] for n in range(60)], draft.path / "tokenizer.model", config.vocab_size)
-        draft.adopt("tokenizer.model")
+        draft.write_bytes("tokenizer.model", _pieces(config.vocab_size))
 
     return build(Stage("tokenizer", 1), TinyTokenizer(vocab_size=vocab_size), {}, fill)
 
