@@ -53,8 +53,8 @@ def with_spikes(monkeypatch, steps: set[int]) -> None:
 
 
 def test_a_spike_leaves_the_weights_as_they_were_and_its_row_says_so(data_root, monkeypatch):
-    settings = {"steps": 30, "spike": 8.0, "eval_every": 1, "lr": 1e-3}
-    plain = losses(run(**settings))
+    settings = {"steps": 30, "spike": 8.0, "eval_every": 1, "eval_stories": 4, "lr": 1e-3}
+    plain = losses(run(**settings | {"eval_every": 30}))
     with_spikes(monkeypatch, {25})
     monkeypatch.setenv("STORYMILL_DATA", str(data_root / "spiked"))
     said: list[str] = []

@@ -314,6 +314,7 @@ store.build(generate.STAGE, config, {}, generate.generate)
 """
 
 
+@pytest.mark.shell
 def test_after_kill_9_only_what_has_not_arrived_is_asked_again(tmp_path, monkeypatch):
     with FakeTeacher(lambda request, times: Answer(told(request).body, delay=0.02)) as teacher:
         config = config_for(teacher, count=150)
@@ -332,6 +333,7 @@ def test_after_kill_9_only_what_has_not_arrived_is_asked_again(tmp_path, monkeyp
     assert rows == (150, 150)
 
 
+@pytest.mark.shell
 def test_two_runs_at_once_ask_everything_once():
     with FakeTeacher(lambda request, times: Answer(told(request).body, delay=0.02)) as teacher:
         config, other = config_for(teacher, count=60), config_for(teacher, count=60, part_rows=7)

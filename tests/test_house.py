@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -24,9 +25,15 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(HOUSE))
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def imported_by(path: Path, top_level: bool = False) -> set[str]:
     """Every dotted name a module imports: anywhere in it, or only when it is imported itself."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     names = set()
     for node in tree.body if top_level else ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -95,15 +102,13 @@ def test_no_relative_imports():
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_says_what_it_is_for(path):
-    assert path.stat().st_size == 0 or ast.get_docstring(ast.parse(path.read_text())), "no module docstring"
+    assert path.stat().st_size == 0 or ast.get_docstring(tree_of(path)), "no module docstring"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_and_its_functions_can_be_read_in_one_sitting(path):
     source = path.read_text()
-    functions = (
-        each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
+    functions = (each for each in ast.walk(tree_of(path)) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
     lengths = {each.name: each.end_lineno - each.lineno + 1 for each in functions}
     assert len(source.splitlines()) <= MOST_LINES
     assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES_OF_A_FUNCTION} == {}

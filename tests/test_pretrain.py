@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import random
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lib import process
 from lib.errors import UserError
 from lib.model.network import load_model
 from lib.model.training import Diverged
@@ -26,7 +26,9 @@ TINY = {
 }  # fmt: skip
 HOUSE = Path(__file__).parent.parent
 KILLED = """
-import json, os, sys, time
+import json, sys, time
+from lib import process
+process.die_with_parent()
 from lib.stages import pretrain
 from lib.store import Dataset, build
 config, inputs = json.loads(sys.argv[1])
@@ -89,7 +91,7 @@ def killed_at(step: int) -> None:
     """Start the same run in a child, and SIGKILL it when it says that `step` is done."""
     handles = {name: each.model_dump() for name, each in inputs().items()}
     words = [sys.executable, "-c", KILLED, json.dumps([TINY, handles])]
-    child = subprocess.Popen(words, cwd=HOUSE, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(words, cwd=HOUSE, env=process.environment(), stdout=subprocess.PIPE, text=True)
     assert child.stdout
     with child.stdout:
         for line in child.stdout:
@@ -101,6 +103,7 @@ def killed_at(step: int) -> None:
     assert child.wait() == -signal.SIGKILL
 
 
+@pytest.mark.shell
 def test_a_run_killed_at_a_random_step_ends_with_the_bytes_of_one_that_was_not(data_root, monkeypatch):
     undisturbed = run()
     monkeypatch.setenv("STORYMILL_DATA", str(data_root / "killed"))

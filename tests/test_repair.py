@@ -73,7 +73,7 @@ PIECES = (
 MESSY = st.lists(st.sampled_from(PIECES) | st.characters(codec="utf-8"), max_size=12).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(MESSY)
 @example("Ã\u00a0\u200b©")
 @example('\\\\"\\n\\')
@@ -82,7 +82,7 @@ def test_repaired_text_stays_as_it_is(text):
     assert repair(once) == once
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(MESSY, max_size=6))
 def test_a_column_is_repaired_as_its_rows_are(texts):
     column = pa.array(["cut ", *texts, " cut"])[1 : len(texts) + 1]

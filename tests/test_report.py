@@ -49,8 +49,15 @@ def evaluated():
     }
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data folder for all tests here: a report draws its pictures for half a second."""
+    return tmp_path_factory.mktemp("report")
+
+
 @pytest.fixture
-def chain():
+def chain(folder, data_root, monkeypatch):
+    monkeypatch.setenv("STORYMILL_DATA", str(folder))
     return tiny.chain(**evaluated())
 
 

@@ -75,7 +75,7 @@ def random_steps(first: int, last: int, number: int) -> list[int]:
 
 def test_pretrain_with_other_numbers_of_loader_workers():
     config, given = test_pretrain.TINY | {"dropout": 0.1}, test_pretrain.inputs()
-    check("pretrain", config, given, random_steps(4, 13, 3), workers=(0, 2, 3))
+    check("pretrain", config, given, random_steps(4, 13, 2), workers=(0, 3))
 
 
 def test_instruct_by_lora_with_dropout():

@@ -220,7 +220,7 @@ TEXT = st.lists(st.sampled_from(SHARDS.split("|")) | st.characters(codec="utf-8"
 ALL = patterns.PATTERNS | {"profanity": patterns.any_word(("shit", "ask"))}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(TEXT, max_size=4))
 def test_patterns_are_found_wherever_they_stand(texts):
     found = patterns.find(pa.array(texts, pa.string()), ALL)
@@ -229,7 +229,7 @@ def test_patterns_are_found_wherever_they_stand(texts):
         assert sorted(found[name]) == there
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(TEXT | st.sampled_from([text for each in DROPPED.values() for text, _ in each]), max_size=5))
 def test_a_verdict_does_not_depend_on_the_neighbours(texts):
     limits = Limits(min_words=1)
