@@ -5,7 +5,8 @@ Out:  rollouts, updates, evals, scored, _record/speed; facts: reward_before and 
       part in choosing the model, reward_gain_error (the standard error of their difference, prompt by prompt), and so
       each part of the reward (concept_before, …); chosen_by_before and _after (the same reward on the prompts that
       chose); kl (nats per token, of the kept model's update); val_bits_per_byte_before and _after; health_before and
-      _after (what the guards saw); kept_update; looks; stopped (why, or empty)
+      _after (what the guards saw); kept_update; kept_share (of the way from the start model to that update's: below 1
+      after a step back; then kl is that of the whole way); looks; stopped (why, or empty)
 """
 
 import math
@@ -45,6 +46,7 @@ def write(run: "Run") -> None:
         health_after=asdict(run.best),
         updates=len(updates),
         kept_update=run.best_update,
+        kept_share=run.kept_share,
         looks=len(run.log.rows["evals"]),
         stopped=run.stopped,
         num_params=run.policy.shape.num_params,
