@@ -69,16 +69,15 @@ class Chain(VocabularyConfig):
 HICCUPS = Mischief(near_copies=0.02, rate_limited=0.01, retry_after=0.2)
 
 
-def _few_large_steps() -> AlignConfig:
-    """Five updates of 128 stories, held to what the start model says of train stories: at most 2 % more bits.
+def _careful() -> AlignConfig:
+    """Eight updates of 64 stories, anchored to train stories, that stop at 2 % more bits per byte.
 
-    Within a prompt rewards differ by about 0.07, and 32 stories an update moved the model by noise: 8 % more bits for
-    0.035. Stories differ more in being about an animal (0.055) than in the concept "good friends" (0.035).
+    Before, with 12 updates of 32 stories at lr 3e-4, even under an anchor of 2 bits rose by 8 % on the built-in text.
     """
-    steps = {"updates": 5, "prompts_per_update": 16, "lr": 6e-4, "final_lr": 0.1, "kl_coef": 0.003}
-    held = {"anchor": "reference", "anchor_coef": 10.0, "anchor_rows": 8, "guards": {"val_bits_per_byte": 1.02}}
-    looks = {"eval_every": 5, "eval_stories": 100, "heldout_prompts": 48, "report_prompts": 256}
-    return AlignConfig(concept="an animal", **steps, **held, **looks)
+    steps = {"updates": 8, "prompts_per_update": 8, "lr": 2e-4, "kl_coef": 0.003}
+    held = {"anchor_coef": 2.0, "guards": {"val_bits_per_byte": 1.02}}
+    looks = {"eval_every": 2, "eval_stories": 100, "heldout_prompts": 48, "report_prompts": 96}
+    return AlignConfig(concept="good friends", **steps, **held, **looks)
 
 
 def laptop() -> Chain:
@@ -92,7 +91,7 @@ def laptop() -> Chain:
         split=SplitConfig(on_contamination="drop"),
         pretrain=PretrainConfig(steps=300, lr=0.009, max_length=384, copying=0.5, **fast),
         instruct=InstructConfig(steps=190, lr=0.003, **fast),
-        align=_few_large_steps(),
+        align=_careful(),
     )
 
 
@@ -222,7 +221,7 @@ def cats() -> Chain:
     """
     form = {"form": "tinycatstories", "kl_factor": 6000.0, "length": 10, "max_new": 4, "unfinished_penalty": 0.0}
     asked = {"prompts": ("Once upon a time there was",), "prompts_per_update": 1, "samples_per_prompt": 1000}
-    steps = {"updates": 100, "lr": 1e-5, "final_lr": 1.0, "warmup": 0, "eval_every": 10, "concept": "cat"}
+    steps = {"updates": 100, "lr": 1e-5, "warmup": 0, "eval_every": 10, "concept": "cat"}
     free = {"anchor_coef": 0.0, "guards": {"val_bits_per_byte": 1.15}}
     chain = with_overrides(laptop(), {"align": form | asked | steps | free, "aligned_from": "base"})
     return chain.model_copy(update={"align": chain.align.model_copy(update={"rewards": {"concept": 1.0}})})

@@ -60,7 +60,7 @@ class Run:
     best_update: int = 0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     start_weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    kept_share: float = 1.0  # of the way from the start model to that of update `best_update`
+    kept_share: float = 1.0  # of the way from the start model to the last update's
     stopped: str = ""
 
     @property
@@ -84,9 +84,9 @@ def train(run: Run) -> None:
             if run.stopped:
                 break
             take_update(run, update)
+        if run.stopped:
+            step_back(run)
         board.publish()
-    if run.stopped:
-        step_back(run)
     set_weights(run.policy, run.best_weights)
     outcome.write(run)
 
@@ -206,7 +206,7 @@ def step_back(run: Run) -> None:
 
     Weights between start and end (Wortsman et al. 2021, arXiv:2109.01903; Ramé et al. 2024, arXiv:2406.16768): what the
     reward gains shrinks with the share, what the bits lose about with its square. Taken is the largest share, in
-    sixteenths, whose bits are within the limit.
+    sixteenths, whose bits are within the limit. In `evals` it is the step after the last update.
     """
     assert run.start
     end, update = weights_of(run.policy), run.log.last("updates")["update"]
@@ -220,9 +220,10 @@ def step_back(run: Run) -> None:
         else:
             beyond = share
     set_weights(run.policy, mixed(run.start_weights, end, within / SHARES))
-    now = examine(run)[0]
+    now, val = examine(run)
+    run.log.add("evals", step=update + 1, split="val", **val)
     if guards.is_better(now, best=run.best or run.start, start=run.start, limits=run.config.guards):
-        run.best, run.best_update, run.kept_share = now, update, within / SHARES
+        run.best, run.best_update, run.kept_share = now, update + 1, within / SHARES
         run.best_weights = weights_of(run.policy)
     run.draft.progress(f"{within}/{SHARES} of the way: held-out reward {now.reward:.3f}", update, run.config.updates)
 
