@@ -69,6 +69,17 @@ class Chain(VocabularyConfig):
 HICCUPS = Mischief(near_copies=0.02, rate_limited=0.01, retry_after=0.2)
 
 
+def _careful() -> AlignConfig:
+    """Eight updates of 64 stories, anchored to train stories, that stop at 2 % more bits per byte.
+
+    Before, with 12 updates of 32 stories at lr 3e-4, even under an anchor of 2 bits rose by 8 % on the built-in text.
+    """
+    steps = {"updates": 8, "prompts_per_update": 8, "lr": 2e-4, "kl_coef": 0.003}
+    held = {"anchor_coef": 2.0, "guards": {"val_bits_per_byte": 1.02}}
+    looks = {"eval_every": 2, "eval_stories": 100, "heldout_prompts": 48, "report_prompts": 96}
+    return AlignConfig(concept="good friends", **steps, **held, **looks)
+
+
 def laptop() -> Chain:
     """10,000 stories and a model of 1.3 million parameters: two to five minutes on two CPU cores."""
     # Small batches, Muon and a start that copies: 0.26 bits per byte where AdamW at llama2.c's settings stood at 0.65.
@@ -80,7 +91,7 @@ def laptop() -> Chain:
         split=SplitConfig(on_contamination="drop"),
         pretrain=PretrainConfig(steps=300, lr=0.009, max_length=384, copying=0.5, **fast),
         instruct=InstructConfig(steps=190, lr=0.003, **fast),
-        align=AlignConfig(concept="good friends", lr=3e-4, kl_coef=0.003, updates=12, eval_every=6, heldout_prompts=48),
+        align=_careful(),
     )
 
 
@@ -211,7 +222,8 @@ def cats() -> Chain:
     form = {"form": "tinycatstories", "kl_factor": 6000.0, "length": 10, "max_new": 4, "unfinished_penalty": 0.0}
     asked = {"prompts": ("Once upon a time there was",), "prompts_per_update": 1, "samples_per_prompt": 1000}
     steps = {"updates": 100, "lr": 1e-5, "warmup": 0, "eval_every": 10, "concept": "cat"}
-    chain = with_overrides(laptop(), {"align": form | asked | steps, "aligned_from": "base"})
+    free = {"anchor_coef": 0.0, "guards": {"val_bits_per_byte": 1.15}}
+    chain = with_overrides(laptop(), {"align": form | asked | steps | free, "aligned_from": "base"})
     return chain.model_copy(update={"align": chain.align.model_copy(update={"rewards": {"concept": 1.0}})})
 
 

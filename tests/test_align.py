@@ -20,6 +20,11 @@ def share_of_e(prompts, stories):
     return [story.count("e") / max(len(story), 1) for story in stories]
 
 
+def no_e(prompts, stories):
+    """The other way: what makes a story less like those of the corpus."""
+    return [-share for share in share_of_e(prompts, stories)]
+
+
 FREE = {"distinct_2": 0.0, "concept_per_100": 100.0, "share_ended": 0.0, "val_bits_per_byte": 100.0, "kl": 99.0}
 
 
@@ -164,7 +169,7 @@ def test_a_breach_stops_the_updates_and_keeps_the_best_model_before_it(inputs):
     assert "val_bits_per_byte" in made.facts["stopped"]
     assert "is above" in made.facts["stopped"]
     assert made.facts["updates"] < 40
-    assert made.facts["kept_update"] < made.facts["updates"]
+    assert made.facts["kept_update"] != made.facts["updates"]
     assert made.facts["val_bits_per_byte_after"] <= made.facts["val_bits_per_byte_before"]
     if made.facts["kept_update"] == 0:
         assert made.file("model.safetensors").read_bytes() == inputs["model"].file("model.safetensors").read_bytes()
@@ -458,3 +463,41 @@ def test_the_seeds_failure_shows_in_both_counts():
     tricked = guards.health(concept="cat", stories=["cat cat cat cat cat"], ended=[True], reward=0.6)
     honest = guards.health(concept="cat", stories=[story], ended=[True], reward=0.4)
     assert guards.breaches(tricked, start=honest, limits=guards.Limits())
+
+
+# ---- the limit on bits
+
+
+def test_of_a_stopped_run_a_share_of_the_way_is_kept_that_is_within_the_limit(inputs):
+    settings = {"updates": 8, "prompts_per_update": 8, "lr": 1e-2, "kl_coef": 0.0, "heldout_prompts": 5}
+    settings["rewards"] = {f"{__name__}.no_e": 1.0}
+    free = run(small(**settings, eval_every=8), inputs).facts
+    risen = free["val_bits_per_byte_after"] / free["val_bits_per_byte_before"] - 1
+    assert free["kept_share"] == 1
+    assert risen > 0.001
+    limit = 1 + risen / 3
+    made = run(small(**settings, eval_every=8, guards=FREE | {"val_bits_per_byte": limit}), inputs)
+    kept = made.facts
+    assert "val_bits_per_byte" in kept["stopped"]
+    evals = {row["step"]: row["bits_per_byte"] for row in made.table(table="evals").to_pylist()}
+    assert list(evals) == [0, 8, 9]
+    assert evals[kept["kept_update"]] == evals[9] == kept["val_bits_per_byte_after"] < evals[8]
+    assert 0 < kept["kept_share"] < 1
+    assert kept["val_bits_per_byte_after"] <= limit * kept["val_bits_per_byte_before"]
+    assert kept["chosen_by_after"] > kept["chosen_by_before"]
+
+
+def test_the_reference_as_anchor_holds_the_model(inputs):
+    settings = {"updates": 8, "lr": 1e-2, "kl_coef": 0.0, "eval_every": 8, "anchor": "reference", "anchor_rows": 4}
+    loose, held = (run(small(**settings, anchor_coef=coef), inputs) for coef in (1e-6, 3.0))
+    nats = [each.table(table="updates")["anchor_nats"].to_pylist() for each in (loose, held)]
+    assert nats[0][0] == pytest.approx(0, abs=1e-6)  # the policy is still the reference
+    assert nats[0][-1] > 2 * nats[1][-1] > 0
+
+
+def test_the_learning_rate_warms_up_and_falls_in_a_line():
+    from lib.model.ascent import lr_of
+
+    config = small(updates=5, lr=1.0, warmup=1, final_lr=0.2)
+    assert [lr_of(config, update) for update in range(5)] == pytest.approx([0.5, 0.8, 0.6, 0.4, 0.2])
+    assert lr_of(small(updates=1, lr=1.0, warmup=0, final_lr=0.2), 0) == 1.0

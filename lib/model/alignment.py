@@ -33,6 +33,7 @@ from lib.model.sampling import Sampler
 from lib.store import Draft
 
 HEALTHS = ("first", "start", "best")  # of Run
+SHARES = 16  # steps of the way back
 BEST = "best."  # before the names of the kept model's weights in a checkpoint
 
 
@@ -58,6 +59,8 @@ class Run:
     best: guards.Health | None = None
     best_update: int = 0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    start_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    kept_share: float = 1.0  # of the way from the start model to the last update's
     stopped: str = ""
 
     @property
@@ -81,6 +84,8 @@ def train(run: Run) -> None:
             if run.stopped:
                 break
             take_update(run, update)
+        if run.stopped:
+            step_back(run)
         board.publish()
     set_weights(run.policy, run.best_weights)
     outcome.write(run)
@@ -103,6 +108,7 @@ def take_update(run: Run, update: int) -> None:
 
 def set_up(run: Run) -> None:
     """The run at its last checkpoint, or at its start with a first look at the held-out prompts."""
+    run.start_weights = weights_of(run.policy)
     run.checkpoints = Checkpoints(run.draft.path / "_resume", say=run.draft.progress)
     found = run.checkpoints.newest()
     run.log = Log(run.checkpoints.folder / LOG, keep_bytes=found.log_bytes if found else 0)
@@ -175,19 +181,59 @@ def answer(run: Run, model: Llama, prompts: Sequence[str]) -> tuple[list[Rollout
     return written, judge(run, written)
 
 
-def look(run: Run, update: int) -> dict[str, float | None]:
-    """Answer the held-out prompts, always with the same random numbers; keep the best, stop on a breach."""
+def examine(run: Run) -> tuple[guards.Health, dict[str, Any]]:
+    """The policy's answers to the held-out prompts and its val stories, in numbers."""
     written, scores = answer(run, run.policy, run.held_out)
     val = heldout.val_loss(run.policy, run.val_batches)
+    return health(run, written, scores, val["bits_per_byte"]), val
+
+
+def look(run: Run, update: int) -> dict[str, float | None]:
+    """Answer the held-out prompts, always with the same random numbers; keep the best, stop on a breach."""
+    now, val = examine(run)
     run.log.add("evals", step=update + 1, split="val", **val)
-    now = health(run, written, scores, val["bits_per_byte"])
     run.start = run.start or now
     if run.best is None or guards.is_better(now, best=run.best, start=run.start, limits=run.config.guards):
         run.best, run.best_update = now, update + 1
-        run.best_weights = {name: weight.detach().clone() for name, weight in run.policy.named_parameters()}
+        run.best_weights = weights_of(run.policy)
     run.stopped = "; ".join(guards.breaches(now, start=run.start, limits=run.config.guards))
     run.draft.progress(f"after {update + 1} updates: held-out reward {now.reward:.3f}", update + 1, run.config.updates)
     return {"heldout_reward": now.reward, "val_bits_per_byte": now.val_bits_per_byte}
+
+
+def step_back(run: Run) -> None:
+    """Of a run that a guard stopped: the model a share of the way back, kept where it is better than the best look.
+
+    Weights between start and end (Wortsman et al. 2021, arXiv:2109.01903; Ramé et al. 2024, arXiv:2406.16768): what the
+    reward gains shrinks with the share, what the bits lose about with its square. Taken is the largest share, in
+    sixteenths, whose bits are within the limit. In `evals` it is the step after the last update.
+    """
+    assert run.start
+    end, update = weights_of(run.policy), run.log.last("updates")["update"]
+    limit = run.config.guards.val_bits_per_byte * (run.start.val_bits_per_byte or math.inf)
+    within, beyond = 0, SHARES
+    while beyond - within > 1:
+        share = (within + beyond) // 2
+        set_weights(run.policy, mixed(run.start_weights, end, share / SHARES))
+        if heldout.val_loss(run.policy, run.val_batches)["bits_per_byte"] <= limit:
+            within = share
+        else:
+            beyond = share
+    set_weights(run.policy, mixed(run.start_weights, end, within / SHARES))
+    now, val = examine(run)
+    run.log.add("evals", step=update + 1, split="val", **val)
+    if guards.is_better(now, best=run.best or run.start, start=run.start, limits=run.config.guards):
+        run.best, run.best_update, run.kept_share = now, update + 1, within / SHARES
+        run.best_weights = weights_of(run.policy)
+    run.draft.progress(f"{within}/{SHARES} of the way: held-out reward {now.reward:.3f}", update, run.config.updates)
+
+
+def weights_of(model: Llama) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def mixed(start: Mapping[str, torch.Tensor], end: Mapping[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    return {name: torch.lerp(weight, end[name], share) for name, weight in start.items()}
 
 
 def save(run: Run, update: int) -> None:

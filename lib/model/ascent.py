@@ -4,8 +4,10 @@ In:   a Round: an update's roll-outs, their rewards, and how likely policy and r
 Out:  Taken: the loss, the gradient's norm, …; the policy's weights are changed in place
 On:   the losses of lib/model/reinforce.py and lib/model/preference.py, taken piece by piece: a piece fits one pass
 
-The anchor is a supervised loss on train stories beside the reward's, weighted with `anchor_coef` (Ouyang et al. 2022,
-arXiv:2203.02155, call it PPO-ptx): it holds the model to the stories it knows where the KL alone lets them go.
+The anchor is a loss on train stories beside the reward's, weighted with `anchor_coef`: it holds the model to stories it
+knows where the KL alone lets them go. `stories`: their own tokens (Ouyang et al. 2022, arXiv:2203.02155, call it
+PPO-ptx), which goes on learning them. `reference`: KL(reference || policy) over the vocabulary (Li and Hoiem 2016,
+arXiv:1606.09282), which only holds: at the start its gradient is zero, not the noise of a few stories.
 """
 
 import math
@@ -19,7 +21,7 @@ from lib.model import preference, reinforce, rollouts
 from lib.model.aligning import Aligning
 from lib.model.batches import Batches
 from lib.model.compute import autocast
-from lib.model.network import Llama, nats_per_target
+from lib.model.network import IGNORE, Llama, nats_per_target
 from lib.model.rewards import Scores
 from lib.model.rollouts import Rollout
 from lib.model.training import Diverged
@@ -114,9 +116,15 @@ def step(climber: Climber, seen: Round, *, update: int, epoch: int) -> Taken:
     norm = float(torch.nn.utils.clip_grad_norm_(weights, config.clip))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise Diverged(f"update {update + 1}: loss {loss}, gradient norm {norm}; use a smaller lr (now {config.lr:g})")
-    optimizer.param_groups[0]["lr"] = config.lr * min(1.0, (update + 1) / (config.warmup + 1))
+    optimizer.param_groups[0]["lr"] = lr_of(config, update)
     optimizer.step()
     return Taken(loss, norm, anchor_nats, math.fsum(margins) / len(margins) if margins else None)
+
+
+def lr_of(config: Aligning, update: int) -> float:
+    """The learning rate of this update: linear warm-up, times a straight line from 1 to `final_lr`."""
+    done = update / max(config.updates - 1, 1)
+    return config.lr * min(1.0, (update + 1) / (config.warmup + 1)) * (1 - done * (1 - config.final_lr))
 
 
 def losses(climber: Climber, seen: Round) -> Iterator[tuple[Tensor, list[float]]]:
@@ -176,6 +184,18 @@ def pull(climber: Climber, number: int) -> float | None:
     ids_BT, document_BT, targets_BT = (column.to(climber.device) for column in columns)
     with autocast(climber.device, climber.dtype):
         logits_BTV = climber.policy(ids_BT, document_BT)
-        nats = nats_per_target(logits_BTV=logits_BTV, targets_BT=targets_BT).sum() / batch.num_targets
+        if climber.config.anchor == "reference":
+            with torch.no_grad():
+                reference_BTV = climber.reference(ids_BT, document_BT)
+            nats = divergence(logits_BTV, reference_BTV, targets_BT) / batch.num_targets
+        else:
+            nats = nats_per_target(logits_BTV=logits_BTV, targets_BT=targets_BT).sum() / batch.num_targets
     (climber.config.anchor_coef * nats).backward()
     return nats.item()
+
+
+def divergence(logits_BTV: Tensor, reference_BTV: Tensor, targets_BT: Tensor) -> Tensor:
+    """KL(reference || policy) in nats, summed over the places that have a target."""
+    counted_BT = targets_BT != IGNORE
+    policy_NV, reference_NV = (each[counted_BT].float().log_softmax(-1) for each in (logits_BTV, reference_BTV))
+    return (reference_NV.exp() * (reference_NV - policy_NV)).sum()

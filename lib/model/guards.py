@@ -5,7 +5,8 @@ Out:  Health, the limits it breaks, and which model to keep
 On:   counts of words; imports no torch, so that a config may hold Limits
 
 The rule: at each look, a model that breaks a limit stops the updates. Kept is the model with the highest held-out
-reward among the looks that broke none; the model that alignment started from is one of them.
+reward among the looks that broke none; the model that alignment started from is one of them. A run that was stopped
+gets one look more, part of the way back to the start model (`step_back` in lib/model/alignment.py).
 
 Between two looks every update's own stories are watched: where they break a limit that the first update's stories (the
 start model's) set, a look follows at once, whatever `eval_every` says; and an update that is further than `kl` from the

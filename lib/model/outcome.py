@@ -5,7 +5,8 @@ Out:  rollouts, updates, evals, scored, _record/speed; facts: reward_before and 
       part in choosing the model, reward_gain_error (the standard error of their difference, prompt by prompt), and so
       each part of the reward (concept_before, …); chosen_by_before and _after (the same reward on the prompts that
       chose); kl (nats per token, of the kept model's update); val_bits_per_byte_before and _after; health_before and
-      _after (what the guards saw); kept_update; looks; stopped (why, or empty)
+      _after (what the guards saw); kept_update; kept_share (1; after a step back the share of the way from the start
+      model to the last update's: kept_update is then one more than updates, kl that of the whole way); looks; stopped
 """
 
 import math
@@ -37,7 +38,7 @@ def write(run: "Run") -> None:
         **gain(run),
         chosen_by_before=run.start.reward,
         chosen_by_after=run.best.reward,
-        kl=updates[run.best_update]["kl"] if run.best_update else 0.0,
+        kl=updates[min(run.best_update, max(updates))]["kl"] if run.best_update else 0.0,
         val_bits_per_byte_before=run.start.val_bits_per_byte,
         val_bits_per_byte_after=run.best.val_bits_per_byte,
         bits_per_byte=run.best.val_bits_per_byte,
@@ -45,6 +46,7 @@ def write(run: "Run") -> None:
         health_after=asdict(run.best),
         updates=len(updates),
         kept_update=run.best_update,
+        kept_share=run.kept_share,
         looks=len(run.log.rows["evals"]),
         stopped=run.stopped,
         num_params=run.policy.shape.num_params,
