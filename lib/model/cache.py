@@ -113,8 +113,7 @@ class Cache:
             if blocked is not None:
                 scores.view(B, -1, S).add_(blocked)
             mixed_NRC = torch.bmm(scores.softmax(-1), values_NSC)
-            x_BD = torch.addmm(x_BD, mixed_NRC.view(B, -1), wo)
-            x_BD = self._forward(x_BD, w13, w2)
+            self._forward(x_BD.addmm_(mixed_NRC.view(B, -1), wo), w13, w2)
         return (weights.norm(x_BD) @ weights.output).float()
 
     def _read(self, prefixes: list[tuple[int, ...]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,16 +136,16 @@ class Cache:
             k_UGTC, v_UGTC = turned[:, :, :, -2].transpose(1, 2), turned[:, :, :, -1].transpose(1, 2)
             grouped = self.repeats > 1
             mixed = F.scaled_dot_product_attention(q_UHTC, k_UGTC, v_UGTC, blocked, scale=1.0, enable_gqa=grouped)
-            x_ND = torch.addmm(x_ND, mixed.transpose(1, 2).reshape(U * T, -1), wo)
-            x_ND = self._forward(x_ND, w13, w2)
+            self._forward(x_ND.addmm_(mixed.transpose(1, 2).reshape(U * T, -1), wo), w13, w2)
             keys.append(k_UGTC.transpose(2, 3))
             values.append(v_UGTC)
         logits_UV = (weights.norm(x_ND.view(U, T, -1)[:, -1]) @ weights.output).float()
         return logits_UV, torch.stack(keys), torch.stack(values)
 
-    def _forward(self, x_ND: Tensor, w13: Tensor, w2: Tensor) -> Tensor:
+    def _forward(self, x_ND: Tensor, w13: Tensor, w2: Tensor) -> None:
+        """The feed-forward half of a layer, added to x_ND in place."""
         gate, up = torch.mm(self.weights.norm(x_ND), w13).tensor_split(2, 1)
-        return torch.addmm(x_ND, F.silu(gate).mul_(up), w2)
+        x_ND.addmm_(F.silu(gate).mul_(up), w2)
 
     def _count_padding(self) -> None:
         self.left = min(self.pads, default=self.column)

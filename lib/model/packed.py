@@ -60,7 +60,7 @@ class Packed:
     def norm(self, x_ND: Tensor) -> Tensor:
         """RMSNorm without the factors that stand in the weights."""
         if self.dtype == torch.float32:
-            return x_ND / torch.hypot(torch.linalg.vector_norm(x_ND, 2, -1, True), self.least)
+            return x_ND / torch.linalg.vector_norm(x_ND, 2, -1, True).hypot_(self.least)
         return F.rms_norm(x_ND, x_ND.shape[-1:], eps=self.shape.norm_eps)  # sums in float32
 
     def turn(self, qkv_NGHC: Tensor, turns_N1HC: Tensor) -> Tensor:
