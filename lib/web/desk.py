@@ -6,19 +6,17 @@ On:   nothing else touches the model's Batch; the thread ends when there is noth
 
 At most BATCH rows are written at once; others wait in the order they came. Waking 64 readers takes longer than the step
 of a small model: an event loop is called once for all of its rows, and where many are written, those that neither began
-nor ended are told every few steps: of 64 every 16, a twentieth of a second, and never later than a tenth.
+nor ended are told every few steps, a fiftieth of a second.
 """
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from lib.model.sampling import BATCH, Row, Sampler
 
-CALM = 4  # rows: with so many times n of them, readers are told every n steps
-LATEST_S = 0.1  # or after so long, for steps of a large model
+CALM = 8  # rows: with so many times n of them, readers are told every n steps
 
 
 class Ticket:
@@ -98,7 +96,7 @@ class Desk:
 
     def _write(self) -> None:
         """Until nobody is left: take in who waits, one step, hand out."""
-        batch, writing, steps, told = self.sampler.batch(), [], 0, time.monotonic()
+        batch, writing, steps = self.sampler.batch(), [], 0
         while True:
             with self._lock:
                 writing = [ticket for ticket in writing if not ticket.row.done]
@@ -115,10 +113,8 @@ class Desk:
                     ticket._error, ticket.row.done = error, True
                 batch = self.sampler.batch()
             steps += 1
-            now = time.monotonic()
-            every = steps >= len(writing) // CALM or now - told >= LATEST_S
-            _tell([each for each in writing if every or each.row.done or len(each.row.ids) < 2])
-            steps, told = (0, now) if every else (steps, told)
+            pause = max(len(writing) // CALM, 1)
+            _tell([each for each in writing if each.row.done or len(each.row.ids) < 2 or steps % pause == 0])
 
 
 def _tell(tickets: Sequence[Ticket]) -> None:
