@@ -26,7 +26,7 @@ from lib.model.packed import Packed
 BLOCKED = -1e9  # added to the score of a position that may not be seen; finite, so that a row of padding has no NaN
 NARROW = 16  # channels of a head, up to which values lie as keys do
 SPARE = 64  # columns that a cache grows by, at least: each growth copies it
-FEW = 26  # columns that are read at least, blocked where empty: torch.bmm has a slow path for products below 400 terms
+FEW = 26  # columns that are read at least, blocked where empty: small products are slow, 34 µs at 20 columns, 22 at 100
 
 
 class Cache:

@@ -71,7 +71,7 @@ class Draws:
     def __call__(self, logits_BV: Tensor, uniform_B: Tensor, seen_BV: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Ids, and their log-probabilities at this temperature (at 0: at 1) before penalty and cuts; (B,) each."""
         chosen_BV = self.penalise(logits_BV, seen_BV)
-        best_B1 = chosen_BV.amax(-1, keepdim=True)  # 2 µs for 32 rows of 512, with the places 14
+        best_B1 = chosen_BV.amax(-1, keepdim=True)  # without the places, which took 14 µs for 32 rows of 512
         argmax_B1 = chosen_BV.argmax(-1, keepdim=True) if self.sharp else None
         # In place: for 64 rows of 32,000 a fresh 8 MB each for quotient and exponential took three times as long.
         likely_BV = self.tempered(chosen_BV - best_B1).exp_()
