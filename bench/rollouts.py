@@ -9,7 +9,8 @@ In:   bench/storytellers.py: stories260K's shape, with its weights where they ar
                      tinycatstories writes its roll-outs; without its second model and without its graph, which it keeps
 
 The last two take half a minute, and run once. `nats` is the mean log-probability of what was drawn, under the
-uncached network: peers that draw from the same model agree on it to a hundredth or two.
+uncached network. Peers that draw from the same model agree on it but for the spread of their draws: a standard
+error of 0.02 for 64 stories and 0.05 for the 10 of the plain loop.
 """
 
 from collections.abc import Callable

@@ -60,13 +60,16 @@ class Packed:
     def norm(self, x_ND: Tensor) -> Tensor:
         """RMSNorm without the factors that stand in the weights."""
         if self.dtype == torch.float32:
-            return x_ND / torch.hypot(torch.linalg.vector_norm(x_ND, 2, -1, True), self.least)
+            return x_ND / torch.linalg.vector_norm(x_ND, 2, -1, True).hypot_(self.least)
         return F.rms_norm(x_ND, x_ND.shape[-1:], eps=self.shape.norm_eps)  # sums in float32
 
-    def turn(self, qkv_NGHC: Tensor, turns_NHC: Tensor) -> Tensor:
-        """Queries and keys turned by their position, values as they are; H: R query heads, the key, the value."""
-        pairs = torch.view_as_complex(qkv_NGHC.float().view(*qkv_NGHC.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs * turns_NHC[:, None]).view(qkv_NGHC.shape).to(self.dtype)
+    def turn(self, qkv_NGHC: Tensor, turns_N1HC: Tensor) -> Tensor:
+        """Queries and keys turned by their position, values as they are; H: R query heads, the key, the value.
+
+        turns_N1HC: complex, as many rows as qkv_NGHC has, or one where all stand at the same position.
+        """
+        pairs = qkv_NGHC.float().view(torch.complex64)
+        return (pairs * turns_N1HC).view(torch.float32).to(self.dtype)
 
 
 def effective(layer: torch.nn.Module) -> Tensor:
