@@ -79,10 +79,21 @@ def test_the_same_request_gives_the_same_bytes(data_root, monkeypatch):
     assert run().fingerprint == first.fingerprint
 
 
-def test_gradients_added_up_over_pieces_are_those_of_the_whole_batch():
-    assert losses(run(accumulate=2, precision="fp32")) == pytest.approx(losses(run(precision="fp32")), rel=1e-4)
+def test_gradients_added_up_over_pieces_are_those_of_the_whole_batch(data_root, monkeypatch):
+    whole = run(precision="fp32")
+    monkeypatch.setenv("STORYMILL_DATA", str(data_root / "pieces"))
     with pytest.raises(UserError, match="accumulate 3 does not divide batch_size 4"):
-        run(accumulate=3)
+        run(accumulate=3, precision="fp32")
+    assert losses(run(accumulate=2, precision="fp32")) == pytest.approx(losses(whole), rel=1e-4)
+
+
+@pytest.mark.parametrize("pieces", [32, 12])  # more than the rows of a look; a number that does not divide them
+def test_a_look_counts_the_bytes_it_scored_in_any_number_of_pieces(data_root, monkeypatch, pieces):
+    rows = {"batch_size": pieces, "steps": 1, "precision": "fp32"}
+    whole = run(**rows).table(table="evals").to_pylist()
+    monkeypatch.setenv("STORYMILL_DATA", str(data_root / "pieces"))
+    (found,) = run(**rows, accumulate=pieces).table(table="evals").to_pylist()
+    assert found == pytest.approx(whole[0], rel=1e-4) and found["bytes"] == whole[0]["bytes"]
 
 
 def killed_at(step: int) -> None:
@@ -144,6 +155,6 @@ def test_a_shape_that_cannot_be_is_refused_before_anything_runs():
 def test_where_it_runs_stays_out_of_the_name():
     here, there = (
         PretrainConfig(**TINY),
-        PretrainConfig(**TINY | {"compile": "on", "threads": 7, "checkpoint_every": 1}),
+        PretrainConfig(**TINY | {"compile": "on", "threads": 7, "checkpoint_every": 1, "accumulate": 4}),
     )
     assert here.identity() == there.identity() != PretrainConfig(**TINY | {"seed": 1}).identity()

@@ -14,11 +14,11 @@ what is written down about the finished model can be measured again on any machi
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -33,9 +33,6 @@ from lib.model.network import Llama
 from lib.model.optim import Optimizer
 from lib.model.training import Training
 from lib.store import Draft, schemas
-
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -62,6 +59,7 @@ class Run:
 
     @cached_property
     def held_out_batches(self) -> list[Batch]:
+        self.held_out.batch_size += -self.held_out.batch_size % self.ranks.size  # as many rows for each rank
         return [self.ranks.mine(batch) for batch in self.held_out.in_order()]
 
     @cached_property
@@ -179,7 +177,7 @@ def gradients(run: Run, rows: Batch, num_targets: int) -> float:
     return nats
 
 
-def fitted(run: Run, work: Callable[[int], T], *, number: int, rows: int, ranks: int) -> tuple[T, int]:
+def fitted(run: Run, work: Callable[[int], Any], *, number: int, rows: int, ranks: int) -> tuple[Any, int]:
     """What `work` returns, and in how many pieces it fit. Out of memory: again, in twice as many."""
     random = random_state(run.machine.device)
     while True:
