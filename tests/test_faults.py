@@ -116,15 +116,15 @@ def test_a_look_too_is_taken_in_more_pieces(data_root, monkeypatch, eval_every):
     settings = {"steps": 2, "eval_every": eval_every, "precision": "fp32"}
     plain = run(**settings).table(table="evals").to_pylist()
     monkeypatch.setenv("STORYMILL_DATA", str(data_root / "small"))
-    small_memory_in_looks(monkeypatch, 4)
+    small_memory_in_looks(monkeypatch, 1)
     said: list[str] = []
     looks = run(said, **settings).table(table="evals").to_pylist()
     for look, whole in zip(looks, plain, strict=True):
         assert look["nats_per_token"] == pytest.approx(whole["nats_per_token"], rel=1e-5)
         assert (look["tokens"], look["bytes"]) == (whole["tokens"], whole["bytes"])
     assert [text for text in said if "out of memory" in text] == [
-        "out of memory; from here on 16 rows are computed in 2 pieces",
-        "out of memory; from here on 16 rows are computed in 4 pieces",
+        "out of memory; from here on 4 rows are computed in 2 pieces",
+        "out of memory; from here on 4 rows are computed in 4 pieces",
     ]
 
 

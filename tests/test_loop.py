@@ -13,9 +13,6 @@ from lib.model.batches import Batch
 from lib.model.loop import is_due, pieces
 from lib.model.network import IGNORE, Llama, Shape
 from lib.model.training import Training
-from lib.text.template import Template
-from lib.text.tokenizer import Tokenizer
-from tests.tiny_tokens import tokenizer_of, tokens_of
 
 SHAPE = Shape(vocab_size=31, d_model=16, n_layers=2, n_heads=2, n_kv_heads=1, d_ff=24, max_length=16)
 
@@ -106,19 +103,6 @@ def test_batches_for_a_gpu_are_pinned(monkeypatch, device):
 def test_a_pinned_batch_keeps_its_rows_there():
     mine = parallel.Ranks(1, 2).mine(batch().pinned())
     assert mine.ids_BT.is_pinned() and mine.document_BT.is_pinned() and mine.targets_BT.is_pinned()
-
-
-@pytest.mark.parametrize("size", [2, 3, 5])
-def test_every_rank_looks_at_as_many_rows(data_root, size):
-    tokenizer = Tokenizer.load(tokenizer_of().file("tokenizer.model"))
-    found = []
-    for rank in range(size):
-        stories = heldout.val_stories(tokens_of(tokenizer_of()), Template(tokenizer), 40, 128)
-        run = object.__new__(loop.Run)
-        run.held_out, run.ranks = stories, parallel.Ranks(rank, size)
-        found.append([(len(each.ids_BT), each.text_bytes) for each in run.held_out_batches])
-    assert len({tuple(rows for rows, _ in each) for each in found}) == 1
-    assert sum(b for each in found for _, b in each) == pytest.approx(stories.corpus.text_bytes.sum())
 
 
 def test_a_device_that_is_not_there_is_named():

@@ -87,15 +87,6 @@ def test_gradients_added_up_over_pieces_are_those_of_the_whole_batch(data_root, 
     assert losses(run(accumulate=2, precision="fp32")) == pytest.approx(losses(whole), rel=1e-4)
 
 
-@pytest.mark.parametrize("pieces", [32, 12])  # more than the rows of a look; a number that does not divide them
-def test_a_look_counts_the_bytes_it_scored_in_any_number_of_pieces(data_root, monkeypatch, pieces):
-    rows = {"batch_size": pieces, "steps": 1, "precision": "fp32"}
-    whole = run(**rows).table(table="evals").to_pylist()
-    monkeypatch.setenv("STORYMILL_DATA", str(data_root / "pieces"))
-    (found,) = run(**rows, accumulate=pieces).table(table="evals").to_pylist()
-    assert found == pytest.approx(whole[0], rel=1e-4) and found["bytes"] == whole[0]["bytes"]
-
-
 def killed_at(step: int) -> None:
     """Start the same run in a child, and SIGKILL it when it says that `step` is done."""
     handles = {name: each.model_dump() for name, each in inputs().items()}

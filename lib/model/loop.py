@@ -59,7 +59,6 @@ class Run:
 
     @cached_property
     def held_out_batches(self) -> list[Batch]:
-        self.held_out.batch_size += -self.held_out.batch_size % self.ranks.size  # as many rows for each rank
         return [self.ranks.mine(batch) for batch in self.held_out.in_order()]
 
     @cached_property
@@ -220,7 +219,7 @@ def evaluate(run: Run, step: int) -> None:
         scored = (piece for whole in run.held_out_batches for piece in pieces(whole, number))
         return heldout.sums(run.whole, scored) if last else sums_as_trained(run, scored)
 
-    number = faults.fitting(max(run.pieces, run.look_pieces), rows=rows)
+    number = max(run.pieces, run.look_pieces)
     ranks = run.ranks.size if run.ranks.sharded and not last else 1  # that would wait for this one's weights
     sums, run.look_pieces = fitted(run, work, number=number, rows=rows, ranks=ranks)
     for module in run.dropouts:
