@@ -44,6 +44,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, name
     assert not path.parent.exists()
 
 
+@pytest.mark.parametrize("meta", ["[]", "{}", "3", '{"step": 3, "log_bytes": 9, "files": []}'])
+def test_a_meta_that_is_no_record_is_damage_too(tmp_path, meta):
+    checkpoints, said = three(tmp_path)
+    (tmp_path / "step-00000003" / "meta.json").write_text(meta)
+    assert checkpoints.newest().step == 2
+    assert len(said) == 1 and f"step-00000003 is damaged (meta.json holds {meta[:10]}" in said[0]
+
+
 def test_a_checkpoint_without_meta_is_none(tmp_path):
     checkpoints, said = three(tmp_path)
     (tmp_path / "step-00000003" / "meta.json").unlink()  # as a kill leaves it
@@ -76,6 +84,18 @@ def test_the_random_generator_goes_on_where_it_was():
     drawn = torch.rand(3)
     set_random_state(state)
     assert torch.equal(torch.rand(3), drawn)
+
+
+def test_a_generator_of_several_gpus_goes_on_where_there_is_one(monkeypatch):
+    gpu = torch.Generator()  # in the place of the one of a GPU, which this machine need not have
+    monkeypatch.setattr(torch.cuda.random, "_lazy_call", lambda call, **_: call())
+    monkeypatch.setattr(torch.cuda.random, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "default_generators", (gpu,))
+    device, state = torch.device("cuda", 0), gpu.get_state()
+    drawn = torch.rand(3, generator=gpu)
+    set_random_state({"cpu": torch.get_rng_state(), "cuda": [state] * 4}, device)
+    assert torch.equal(torch.rand(3, generator=gpu), drawn)
+    assert len(random_state(device)["cuda"]) == 1 and random_state()["cuda"] == []
 
 
 def test_weights_that_do_not_fit_are_refused():

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib.model import chunked, compute
+from lib.model import chunked, compute, heldout
+from lib.model.batches import Batch
 from lib.model.network import IGNORE, Llama, Shape
 from lib.model.training import Training
 
@@ -66,6 +67,17 @@ def test_no_tensor_holds_the_logits_of_all_positions(in_chunks):
         loss_and_gradients(in_chunks=in_chunks)
     assert (seen.most < 640 * 700) == in_chunks
     assert seen.most >= chunked.CHUNK * 700
+
+
+def test_nor_does_a_look_at_held_out_stories():
+    torch.manual_seed(1)
+    model, (ids, document, targets) = Llama(SHAPE), inputs()
+    with torch.no_grad():
+        plain = model(ids, document, targets).item()
+    with Largest() as seen:
+        nats, tokens, text_bytes = heldout.sums(model, [Batch(ids, document, targets, 900.0)])
+    assert nats == pytest.approx(plain, rel=1e-6) and (tokens, text_bytes) == (int((targets >= 0).sum()), 900.0)
+    assert seen.most == chunked.CHUNK * 700
 
 
 def test_it_is_chosen_where_the_logits_are_many():

@@ -1,6 +1,7 @@
 """A spike is skipped and said, many in a row end the run; a step that did not fit is done again in more pieces."""
 
 import re
+from contextlib import suppress
 from itertools import count
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from lib.errors import UserError
 from lib.model import faults, loop
+from lib.model.network import Llama
 from lib.model.training import Diverged
 from tests.test_pretrain import losses, run
 
@@ -95,6 +97,62 @@ def test_out_of_memory_is_answered_by_more_pieces_and_the_loss_stays(data_root, 
         "out of memory; from here on 4 rows are computed in 2 pieces",
         "out of memory; from here on 4 rows are computed in 4 pieces",
     ]
+
+
+def small_memory_in_looks(monkeypatch, most_rows: int) -> None:
+    """A device that trains a whole batch, and holds so many rows of a look."""
+    honest = Llama.hidden
+
+    def hidden(model, ids_BT, *rest):
+        if not torch.is_grad_enabled() and len(ids_BT) > most_rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return honest(model, ids_BT, *rest)
+
+    monkeypatch.setattr(Llama, "hidden", hidden)
+
+
+@pytest.mark.parametrize("eval_every", [1, 2])  # with looks on the way, and with the last one alone
+def test_a_look_too_is_taken_in_more_pieces(data_root, monkeypatch, eval_every):
+    settings = {"steps": 2, "eval_every": eval_every, "precision": "fp32"}
+    plain = run(**settings).table(table="evals").to_pylist()
+    monkeypatch.setenv("STORYMILL_DATA", str(data_root / "small"))
+    small_memory_in_looks(monkeypatch, 1)
+    said: list[str] = []
+    looks = run(said, **settings).table(table="evals").to_pylist()
+    for look, whole in zip(looks, plain, strict=True):
+        assert look["nats_per_token"] == pytest.approx(whole["nats_per_token"], rel=1e-5)
+        assert (look["tokens"], look["bytes"]) == (whole["tokens"], whole["bytes"])
+    assert [text for text in said if "out of memory" in text] == [
+        "out of memory; from here on 4 rows are computed in 2 pieces",
+        "out of memory; from here on 4 rows are computed in 4 pieces",
+    ]
+
+
+def test_what_a_run_was_told_to_accumulate_is_kept_beside_what_it_found(data_root, monkeypatch):
+    """Out of memory and ended, the run goes on at its checkpoint: in the more pieces of those asked for and found."""
+    seen, honest = [], loop.backward
+
+    def backward(run, rows, num_targets, number):
+        seen.append(number)
+        if len(seen) == 8:
+            raise KeyboardInterrupt
+        return honest(run, rows, num_targets, number)
+
+    monkeypatch.setattr(loop, "backward", backward)
+    for asked, goes_on_in in ((2, 2), (4, 4), (1, 4)):
+        seen.clear()
+        said: list[str] = []
+        with suppress(KeyboardInterrupt):
+            run(said, steps=28, accumulate=asked)
+        assert set(seen) == {goes_on_in}
+        assert asked == 2 or "going on from the checkpoint at step" in said[0]
+
+
+def test_pieces_divide_the_rows_and_are_no_more_than_these():
+    found = {(pieces, rows): faults.fitting(pieces, rows=rows) for pieces in (1, 3, 4, 12, 32) for rows in (2, 6, 16)}
+    assert [found[pieces, 2] for pieces in (1, 3, 4, 12, 32)] == [1, 2, 2, 2, 2]
+    assert [found[pieces, 6] for pieces in (1, 3, 4, 12, 32)] == [1, 3, 6, 6, 6]
+    assert [found[pieces, 16] for pieces in (1, 3, 4, 12, 32)] == [1, 4, 4, 16, 16]
 
 
 def test_a_row_that_does_not_fit_ends_the_run(monkeypatch):

@@ -1,11 +1,14 @@
 """The parts of the training loop that the stages' own tests do not reach."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from lib.errors import UserError
-from lib.model import compute
+from lib.model import compute, heldout, loop, parallel
 from lib.model.batches import Batch
 from lib.model.loop import is_due, pieces
 from lib.model.network import IGNORE, Llama, Shape
@@ -66,6 +69,40 @@ def test_a_short_run_is_not_compiled_and_a_long_one_is():
     many = training.model_copy(update={"steps": 10_000_000})
     assert compute.prepare(model=model, training=many, row_length=16).compiled == compute.can_compile()
     assert model.explicit_attention == compute.can_compile()
+
+
+@pytest.mark.parametrize("way", ["flex_attention", "explicit_attention"])
+def test_the_last_look_takes_attention_as_a_loaded_model_does(monkeypatch, way):
+    model, whole = Llama(SHAPE), batch()
+    plain, calls = heldout.sums(model, [whole]), []
+    setattr(model, way, True)  # as it is trained compiled
+    honest = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or honest(*a, **k))
+    assert heldout.sums(model, [whole]) == plain and len(calls) == SHAPE.n_layers
+    assert getattr(model, way)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batches_for_a_gpu_are_pinned(monkeypatch, device):
+    taken, pinned = [], replace(batch(), text_bytes=-1.0)
+    monkeypatch.setattr(Batch, "pinned", lambda _: pinned)
+    monkeypatch.setattr(loop, "take_step", lambda _, step, each: taken.append(each.text_bytes))
+    monkeypatch.setattr(loop, "show", lambda *_: None)
+    run = SimpleNamespace(
+        training=Training(steps=3, eval_every=9, checkpoint_every=9),
+        first_step=0,
+        batches=SimpleNamespace(batch=lambda _: batch()),
+        machine=SimpleNamespace(device=torch.device(device)),
+    )
+    monkeypatch.setattr(loop, "is_due", lambda *_, **__: False)
+    loop.go(run)
+    assert taken == [-1.0 if device == "cuda" else 8.0] * 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_pinned_batch_keeps_its_rows_there():
+    mine = parallel.Ranks(1, 2).mine(batch().pinned())
+    assert mine.ids_BT.is_pinned() and mine.document_BT.is_pinned() and mine.targets_BT.is_pinned()
 
 
 def test_a_device_that_is_not_there_is_named():

@@ -132,13 +132,15 @@ def results(tmp_path_factory) -> Iterator[dict[str, Result]]:
         taught = {"base": model, "tokens": tokens_of(tokenizer_of(), layout="natural"), "tokenizer": tokenizer_of()}
         for name in ("whole", "sharded"):
             shutil.copytree(folder / "base", folder / name)
+        shutil.copytree(folder / "base", folder / "split")
         killed(folder / "whole", LONG, given, step=8)
+        killed(folder / "split", LONG | {"accumulate": 4}, given, step=8)  # as many pieces as after two doublings
         killed(folder / "sharded", LONG | {"processes": 2, "sharding": "fsdp"}, given, step=8)
 
         together = {f"two-{way}": ("base", ("pretrain", SHORT | WAYS[way][0], given)) for way in WAYS}
         for way in ("ddp", "fsdp"):
             together[f"two-lora-{way}"] = ("base", ("instruct", LORA | {"sharding": way}, taught))
-            for source in ("whole", "sharded"):
+            for source in ("whole", "split", "sharded"):
                 together[f"{source}-{way}"] = (source, ("pretrain", LONG | {"sharding": way}, given))
         together["base-fsdp"] = ("base", ("pretrain", LONG | {"sharding": "fsdp"}, given))
         alone = {f"alone-{way}": ("base", ("pretrain", SHORT | WAYS[way][0], given)) for way in WAYS}
@@ -190,6 +192,13 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_sharding(res
     assert len(before.losses) >= 6 and resumed.seconds[: len(before.seconds)] == before.seconds
     assert resumed.losses == pytest.approx(results["alone-long"].losses, abs=1e-5)
     assert resumed.bits_per_byte == pytest.approx(results["alone-long"].bits_per_byte, abs=1e-5)
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_a_run_in_a_row_a_piece_goes_on_where_each_process_has_fewer_rows(results, way):
+    resumed, alone = results[f"split-{way}"], results["alone-long"]
+    assert resumed.losses == pytest.approx(alone.losses, abs=1e-5)
+    assert resumed.bits_per_byte == pytest.approx(alone.bits_per_byte, abs=1e-5)
 
 
 def test_with_as_many_processes_as_before_it_ends_with_the_same_bytes(results):

@@ -216,6 +216,19 @@ def _shuffled(pieces: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> Pla
     return Plan(pieces=pieces[np.arange(bounds[-1]) + np.repeat(starts - bounds[:-1], lengths)], bounds=bounds)
 
 
+def pieces(batch: Batch, number: int) -> Iterator[Batch]:
+    """The batch in `number` pieces of equal shape, for gradients that are added up."""
+    assert len(batch.ids_BT) % number == 0, f"{len(batch.ids_BT)} rows in {number} pieces"
+    columns = (batch.ids_BT, batch.document_BT, batch.targets_BT)
+    for ids, document, targets in zip(*(column.chunk(number) for column in columns), strict=True):
+        yield Batch(ids, document, targets, batch.text_bytes / number)
+
+
+def pinned(make: Callable[[int], Batch]) -> Callable[[int], Batch]:
+    """`make`, into memory from which a GPU copies by itself; the worker that prepares the batch pins it."""
+    return lambda step: make(step).pinned()
+
+
 def ahead(make: Callable[[int], Batch], steps: Iterable[int], workers: int) -> Iterator[Batch]:
     """`make(step)` for each step, in order, prepared by `workers` threads while earlier ones are used; 0: when needed.
 

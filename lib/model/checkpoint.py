@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from lib.model import parallel, shares
 from lib.store import Draft, files
 
+CPU = torch.device("cpu")
 STATE, META, LOG = "state.pt", "meta.json", "log.jsonl"
 KEEP = 2  # the second is there for the day the first is damaged
 
@@ -128,12 +129,15 @@ class Checkpoints:
 
 def _load(folder: Path) -> Checkpoint:
     meta = json.loads((folder / META).read_bytes())
+    kinds = {"step": int, "log_bytes": int, "files": dict}
+    if not (isinstance(meta, dict) and all(isinstance(meta.get(name), kind) for name, kind in kinds.items())):
+        raise ValueError(f"{META} holds {json.dumps(meta)[:40]}, expected an object with step, log_bytes and files")
     log = (folder.parent / LOG).read_bytes()[: meta["log_bytes"]]
     found_hashes = {name: files.sha256_of(folder / name) for name in meta["files"] if name != LOG}
     found_hashes[LOG] = hashlib.sha256(log).hexdigest()
     for name, expected in meta["files"].items():
         if (found := found_hashes[name]) != expected:
-            raise ValueError(f"{name} has sha256 {found[:12]}…, expected {expected[:12]}…")
+            raise ValueError(f"{name} has sha256 {found[:12]}…, expected {expected!s:.12}…")
     weights = Shards([folder / name for name in sorted(meta["files"]) if name.startswith("weights-")])
     state = torch.load(folder / STATE, weights_only=True)
     return Checkpoint(step=meta["step"], log_bytes=meta["log_bytes"], weights=weights, state=state)
@@ -191,15 +195,17 @@ class Log:
         return self.rows[table][-1] if self.rows.get(table) else {}
 
 
-def random_state() -> dict[str, Any]:
-    """torch's generators; nothing here uses Python's or numpy's."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+def random_state(device: torch.device = CPU) -> dict[str, Any]:
+    """torch's generators, of the CPU and of `device`; nothing here uses Python's or numpy's."""
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
-def set_random_state(state: Mapping[str, Any]) -> None:
+def set_random_state(state: Mapping[str, Any], device: torch.device = CPU) -> None:
+    """Whatever number of GPUs the machine had that wrote it; some checkpoints hold the generators of all."""
     torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if device.type == "cuda" and state["cuda"]:
+        torch.cuda.set_rng_state(state["cuda"][0], device)
 
 
 def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -8,8 +8,8 @@ is over s times the median of the last RECENT, or its loss over their median by 
 median absolute deviation, which is the standard deviation of a normal distribution) and by more than a twentieth.
 Skipped updates are not part of what is recent. All of this is a function of the log: a resumed run decides the same.
 
-Out of memory: the same step again, in twice as many pieces. The gradients are summed over the same rows, so the loss
-stays what it was but for rounding; the run keeps the number, also when it is resumed.
+Out of memory: the same step or look again, in twice as many pieces. The gradients are summed over the same rows, so the
+loss stays what it was but for rounding; the run keeps a step's number, also when it is resumed.
 """
 
 import math
@@ -79,14 +79,19 @@ def is_out_of_memory(error: Exception) -> bool:
 def more_pieces(pieces: int, *, rows: int, ranks: int, error: Exception) -> int:
     """Twice as many. Raises UserError where that cannot be, or where other ranks would wait for this one."""
     short = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if ranks > 1:
-        raise UserError(
-            f"out of memory with {rows} rows a process in {pieces} pieces ({short}); "
-            f"set accumulate to {2 * pieces}, or use sharding 'fsdp' or more processes"
-        ) from error
     if rows % (2 * pieces):
         raise UserError(
             f"out of memory with {rows // pieces} rows at once ({short}), and {rows} rows cannot be computed in "
             f"{2 * pieces} pieces; use a power of two as batch_size, shorter rows (max_length) or a smaller model"
         ) from error
+    if ranks > 1:
+        raise UserError(
+            f"out of memory with {rows} rows a process in {pieces} pieces ({short}); "
+            f"set accumulate to {2 * pieces} and run again, or use sharding 'fsdp' or more processes"
+        ) from error
     return 2 * pieces
+
+
+def fitting(pieces: int, *, rows: int) -> int:
+    """The least number of equal pieces of `rows` that is `pieces` or more; at most one a row."""
+    return next(number for number in range(min(pieces, rows), rows + 1) if rows % number == 0)

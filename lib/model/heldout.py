@@ -6,12 +6,14 @@ Out:  val stories as batches; the loss on them, in float32 whatever the training
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 import torch
 
 from lib.model.batches import Batch, Batches, Corpus
+from lib.model.chunked import CHUNK
 from lib.model.inputs import lead_of
 from lib.model.network import Llama, nats_per_target
 from lib.store import Dataset
@@ -35,14 +37,34 @@ def val_loss(model: Llama, batches: Iterable[Batch]) -> dict[str, float]:
 
 @torch.no_grad()
 def sums(model: Llama, batches: Iterable[Batch]) -> tuple[float, int, float]:
-    """Nats, tokens and bytes of what is scored."""
+    """Nats, tokens and bytes of what is scored. Of the logits CHUNK positions exist at any time."""
     nats, tokens, text_bytes, device = 0.0, 0, 0.0, model.norm.weight.device
-    for batch in batches:
-        on_device = batch.to(device)
-        logits_BTV = model(on_device.ids_BT, on_device.document_BT)
-        nats += float(nats_per_target(logits_BTV=logits_BTV, targets_BT=on_device.targets_BT).double().sum())
-        tokens, text_bytes = tokens + batch.num_targets, text_bytes + batch.text_bytes
+    with _uncompiled(model):
+        for batch in batches:
+            nats += _nats(model, batch.to(device))
+            tokens, text_bytes = tokens + batch.num_targets, text_bytes + batch.text_bytes
     return nats, tokens, text_bytes
+
+
+def _nats(model: Llama, batch: Batch) -> float:
+    x_ND, targets_N = model.hidden(batch.ids_BT, batch.document_BT).flatten(0, 1), batch.targets_BT.flatten()
+    nats = torch.zeros((), dtype=torch.float64, device=x_ND.device)
+    for x_MD, targets_M in zip(x_ND.split(CHUNK), targets_N.split(CHUNK), strict=True):
+        nats += nats_per_target(logits_BTV=model.output(x_MD)[None], targets_BT=targets_M[None]).double().sum()
+    return float(nats)
+
+
+@contextmanager
+def _uncompiled(model: Llama) -> Iterator[None]:
+    """Attention by SDPA with a mask: FlexAttention and attention written out pay when compiled, and here hold all
+    scores of all heads.
+    """
+    ways = model.flex_attention, model.explicit_attention
+    model.flex_attention = model.explicit_attention = False
+    try:
+        yield
+    finally:
+        model.flex_attention, model.explicit_attention = ways
 
 
 def loss_row(nats: float, tokens: float, text_bytes: float) -> dict[str, float]:

@@ -14,10 +14,11 @@ what is written down about the finished model can be measured again on any machi
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from lib.errors import UserError
 from lib.model import compute, faults, gauge, heldout, parallel, seen, shares
-from lib.model.batches import Batch, Batches, ahead
+from lib.model.batches import Batch, Batches, ahead, pieces, pinned
 from lib.model.board import Board
 from lib.model.checkpoint import LOG, Checkpoint, Checkpoints, Log, random_state, set_random_state, set_weights
 from lib.model.network import Llama
@@ -52,6 +53,7 @@ class Run:
     log: Log
     gauge: gauge.Gauge
     pieces: int  # that a rank computes its rows of a step in
+    look_pieces: int = 1  # that it scores held-out rows in, if these are more
     first_step: int = 0
     last_good: int | None = None
 
@@ -85,7 +87,8 @@ def train(*, draft: Draft, model: Llama, training: Training, batches: Batches, h
 def go(run: Run) -> None:
     """Every step that is left."""
     training, steps = run.training, range(run.first_step, run.training.steps)
-    with closing(ahead(run.batches.batch, steps, training.loader_workers)) as batches:
+    make = pinned(run.batches.batch) if run.machine.device.type == "cuda" else run.batches.batch
+    with closing(ahead(make, steps, training.loader_workers)) as batches:
         for step, batch in zip(steps, batches, strict=True):
             take_step(run, step, batch)
             if is_due(step, every=training.eval_every, steps=training.steps):
@@ -135,8 +138,9 @@ def go_on(run: Run, found: Checkpoint) -> None:
     """Behind the last checkpoint, whatever number of processes wrote it."""
     set_weights(run.model, {name: found.weights[name] for name in run.names.values()})
     shares.set_optimizer_tensors(run.optimizer.parts, run.names, found.weights)
-    set_random_state(found.state["random"])
-    run.pieces = found.state["pieces"]
+    set_random_state(found.state["random"], run.machine.device)
+    rows = run.training.batch_size // run.ranks.size  # other than the checkpoint's, with other processes
+    run.pieces = faults.fitting(max(run.pieces, found.state["pieces"]), rows=rows)
     run.first_step = run.last_good = found.step
     run.draft.progress(f"going on from the checkpoint at step {found.step}", found.step, run.training.steps)
 
@@ -162,38 +166,40 @@ def take_step(run: Run, step: int, batch: Batch) -> None:
 
 
 def gradients(run: Run, rows: Batch, num_targets: int) -> float:
-    """Add up the gradients of these rows' nats / num_targets; the nats. Out of memory: again, in twice the pieces."""
-    random = random_state()
-    while True:
+    """Add up the gradients of these rows' nats / num_targets; the nats."""
+
+    def work(number: int) -> float:
         run.optimizer.zero_grad()
+        return backward(run, rows, num_targets, number)
+
+    nats, run.pieces = fitted(run, work, number=run.pieces, rows=len(rows.ids_BT), ranks=run.ranks.size)
+    return nats
+
+
+def fitted(run: Run, work: Callable[[int], Any], *, number: int, rows: int, ranks: int) -> tuple[Any, int]:
+    """What `work` returns, and in how many pieces it fit. Out of memory: again, in twice as many."""
+    random = random_state(run.machine.device)
+    while True:
         try:
-            return backward(run, rows, num_targets)
+            return work(number), number
         except Exception as error:
             if not faults.is_out_of_memory(error):
                 raise
-            count = len(rows.ids_BT)
-            run.pieces = faults.more_pieces(run.pieces, rows=count, ranks=run.ranks.size, error=error)
+            number = faults.more_pieces(number, rows=rows, ranks=ranks, error=error)
         # Out here the exception is gone, and with it what its frames held.
         torch.cuda.empty_cache()
-        set_random_state(random)
-        run.draft.progress(f"out of memory; from here on {count} rows are computed in {run.pieces} pieces")
+        set_random_state(random, run.machine.device)
+        run.draft.progress(f"out of memory; from here on {rows} rows are computed in {number} pieces")
 
 
-def backward(run: Run, rows: Batch, num_targets: int) -> float:
+def backward(run: Run, rows: Batch, num_targets: int, number: int) -> float:
     nats = 0.0
-    for number, piece in enumerate(pieces(rows, run.pieces)):
-        with run.spread.piece(last=number + 1 == run.pieces):
+    for done, piece in enumerate(pieces(rows, number), 1):
+        with run.spread.piece(last=done == number):
             piece_nats = nats_of(run, piece)
             (piece_nats * (run.spread.scale / num_targets)).backward()
         nats += piece_nats.item()
     return nats
-
-
-def pieces(batch: Batch, number: int) -> Iterator[Batch]:
-    """The batch in `number` pieces of equal shape, for gradients that are added up."""
-    columns = (batch.ids_BT, batch.document_BT, batch.targets_BT)
-    for ids, document, targets in zip(*(column.chunk(number) for column in columns), strict=True):
-        yield Batch(ids, document, targets, batch.text_bytes / number)
 
 
 def nats_of(run: Run, batch: Batch) -> Tensor:
@@ -205,12 +211,17 @@ def evaluate(run: Run, step: int) -> None:
     """Score the held-out stories; a row in evals."""
     for module in run.dropouts:  # not model.eval(): the compiler would build the network a second time
         module.eval()
-    scored = (piece for whole in run.held_out_batches for piece in pieces(whole, run.pieces))
-    if step + 1 == run.training.steps:
+    last, rows = step + 1 == run.training.steps, len(run.held_out_batches[0].ids_BT)
+    if last:
         hand_back(run)
-        sums = heldout.sums(run.whole, scored)
-    else:
-        sums = sums_as_trained(run, scored)
+
+    def work(number: int) -> tuple[float, int, float]:
+        scored = (piece for whole in run.held_out_batches for piece in pieces(whole, number))
+        return heldout.sums(run.whole, scored) if last else sums_as_trained(run, scored)
+
+    number = max(run.pieces, run.look_pieces)
+    ranks = run.ranks.size if run.ranks.sharded and not last else 1  # that would wait for this one's weights
+    sums, run.look_pieces = fitted(run, work, number=number, rows=rows, ranks=ranks)
     for module in run.dropouts:
         module.train()
     run.log.add("evals", step=step + 1, split="val", **heldout.loss_row(*run.ranks.sum(*sums)))
@@ -241,7 +252,7 @@ def save(run: Run, step: int) -> None:
     """A checkpoint of everything behind this step."""
     weights = dict(run.model.named_parameters())
     weights |= shares.optimizer_tensors(run.optimizer.parts, run.names)
-    state = {"random": random_state(), "pieces": run.pieces}
+    state = {"random": random_state(run.machine.device), "pieces": run.pieces}
     run.checkpoints.save(step=step + 1, weights=weights, state=state, log=run.log)
     run.last_good = step + 1
 

@@ -1,7 +1,8 @@
 """What steers a training run: the fields that pretrain and instruct share. Imports no torch, so that configs load fast.
 
-Digests are promised per machine: `device`, `threads` and `compile` change the last bits of a sum, and stay out of the
-dataset's name all the same, because the same request on another machine is still the same request.
+Digests are promised per machine: `device`, `threads`, `compile` and `accumulate` change the last bits of a sum (and, as
+`processes`, which inputs dropout drops), and stay out of the dataset's name all the same, because the same request on
+another machine is still the same request. So a run that was out of memory goes on in more pieces.
 """
 
 from typing import Literal
@@ -21,7 +22,7 @@ class Training(Config):
 
     steps: int = Field(ge=1, description="optimiser steps")
     batch_size: int = Field(32, ge=1, description="rows in a step")
-    accumulate: int = Field(1, ge=1, description="pieces a step is computed in; it must divide batch_size")
+    accumulate: int = runtime(1, ge=1, description="pieces a step is computed in; it must divide batch_size")
     lr: float = Field(3e-3, gt=0, description="learning rate after the warm-up")
     warmup: int = Field(20, ge=0, description="steps of linear warm-up")
     schedule: Literal["cosine", "wsd"] = Field("cosine", description="wsd: level, then a linear decay at the end")
