@@ -11,7 +11,7 @@ Rows are packed (lib/model/packing.py) within windows of the epoch's order, whic
 grow; then the rows of the epoch are shuffled. Where stories stand alone and all of them is scored, some are
 broken into pieces so that less than 2 % of positions are empty, and every token is seen once an epoch. Where a story
 answers a request it stays whole, and one longer than `longest` is left out and counted: cut, it would have no EOS, and
-teach not to stop. Where stories are measured, such a one is cut. Rows may be longer than `longest`, and are fuller then.
+teach not to stop. Where stories are measured it is cut. Rows may be longer than `longest`, and are fuller then.
 
 Letters of shapes: B rows, T positions.
 """

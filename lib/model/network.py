@@ -7,8 +7,8 @@ After Touvron et al. 2023 (arXiv:2307.09288) and karpathy/llama2.c's model.py, w
 RMSNorm before each block, RoPE, SwiGLU, grouped-query attention, tied embeddings, no biases.
 
 A forward pass without document_BT is plain causal. With it, a position attends only to itself and to earlier positions
-of its own document. RoPE depends on distances alone, so a story in the middle of a row reads as it would at its start, and a row of several
-stories may be longer than max_length (`reach`), which is the most that one of them has.
+of its own document. RoPE depends on distances alone, so a story in the middle of a row reads as it would at its start,
+and a row of several stories may be longer than max_length (`reach`), which is the most that one of them has.
 
 Letters of shapes: B rows, T positions, D width, H query heads, K key and value heads, C channels of a head, F width of
 the feed-forward layer, V vocabulary.

@@ -8,9 +8,9 @@ are four times as long as the longest story less than 1 % is empty then, of eigh
 than it may leave 28 % (10,000 stories of 150 to 310 pieces, rows of 384).
 
 Else stories are placed whole first, best-fit decreasing: rows of twice a story's length and more are 95 % to 98 % full
-so. The rest comes from a few stories that are broken: the emptiest rows are dissolved and poured into the gaps of the others,
-the largest gaps first, until SPARE of all positions is left. A story longer than a row goes on in another one. Each
-piece is a document of its own and attends to nothing else. A piece has at least a 64th of a row: so no length of
+so. The rest comes from a few stories that are broken: the emptiest rows are dissolved and poured into the gaps of the
+others, the largest gaps first, until SPARE of all positions is left. A story longer than a row goes on in another one.
+Each piece is a document of its own and attends to nothing else. A piece has at least a 64th of a row: so no length of
 stories leaves more than 1.6 % of a row empty (the last row of a window apart).
 
 After Ding et al. 2024, "Fewer Truncations Improve Language Modeling" (arXiv:2404.10830) for the best fit.
@@ -76,8 +76,8 @@ def best_fit(stories: np.ndarray, *, sizes: np.ndarray, capacity: int) -> list[l
 
 
 def level_fit(stories: np.ndarray, *, sizes: np.ndarray, capacity: int) -> list[list[int]]:
-    """Rows of stories, one row at a time: the longest that is left, then stories of an equal share of the room each, and
-    the last two, or the last, such that the least room is left. Long stories so meet long ones while there are others.
+    """Rows of stories, one at a time: the longest left, then stories of an equal share of the room each, and the
+    last two, or the last, such that the least room is left.
     """
     order = stories[np.argsort(sizes[stories], kind="stable")]
     left, lengths = order.tolist(), sizes[order].tolist()  # the shortest first

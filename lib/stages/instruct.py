@@ -2,8 +2,8 @@
 
 In:   base (a pretrained model); tokens in a layout with instructions ("Write a story about …" before each story, or
       tasks before their answers); the tokenizer that made them
-Out:  as pretrain; with LoRA also adapter.safetensors and adapter.json, and model.safetensors with the adapter merged in;
-      _dropped: examples longer than the base's max_length (`too_long`), which are never cut
+Out:  as pretrain; with LoRA also adapter.safetensors and adapter.json, and model.safetensors with the adapter merged in
+      _dropped: examples longer than the base's max_length (`too_long`); none is cut
 """
 
 from typing import Literal, Self
