@@ -15,7 +15,7 @@ from lib.errors import UserError
 def with_overrides(config: Any, changes: dict[str, Any]) -> Any:
     """`config` with nested changes, checked as a whole; a value that cannot be is a UserError naming its key."""
     try:
-        return type(config).model_validate(_merged(config.model_dump(), changes))
+        return type(config).model_validate(_merged(type(config), config.model_dump(), changes))
     except ValidationError as error:
         told = "; ".join(_problem(each) for each in error.errors())
         raise UserError(f"this configuration cannot be: {told}") from None
@@ -27,10 +27,12 @@ def _problem(error: Any) -> str:
     return f"{where}: {error['msg']}" if isinstance(found, dict) else f"{where} = {_short(found)}: {error['msg']}"
 
 
-def _merged(base: dict[str, Any] | None, changes: dict[str, Any]) -> dict[str, Any]:
+def _merged(model: type[BaseModel], base: dict[str, Any] | None, changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes go into the fields that are models; any other value, a dictionary too, takes the place of the old one."""
     merged = dict(base or {})
     for key, value in changes.items():
-        merged[key] = _merged(merged.get(key), value) if isinstance(value, dict) else value
+        nested = _nested(model.model_fields[key].annotation) if key in model.model_fields else None
+        merged[key] = _merged(nested, merged.get(key), value) if nested and isinstance(value, dict) else value
     return merged
 
 

@@ -90,7 +90,7 @@ def laptop() -> Chain:
         # The planted near copies lie around Jaccard 0.8; some stay below it, on both sides of the split.
         split=SplitConfig(on_contamination="drop"),
         pretrain=PretrainConfig(steps=300, lr=0.009, max_length=384, copying=0.5, **fast),
-        instruct=InstructConfig(steps=190, lr=0.003, **fast),
+        instruct=InstructConfig(steps=190, lr=0.003, joined=4, **fast),
         align=_careful(),
     )
 
@@ -116,9 +116,9 @@ def smoke() -> Chain:
         "evaluate": {"loss_stories": 20, "instructions": 4, "max_new": 60, "reward": "off"},
     }
     changes["align"] |= {"eval_every": 2, "checkpoint_every": 1, "threads": 1}
-    chain = with_overrides(laptop(), changes)
     # Without the concept reward, whose embedding model takes longer to load than everything here takes to run.
-    return chain.model_copy(update={"align": chain.align.model_copy(update={"rewards": {"words": 1.0}})})
+    changes["align"] |= {"rewards": {"words": 1.0}}
+    return with_overrides(laptop(), changes)
 
 
 def _llama2c(pretrain: dict[str, Any], *, vocab_size: int = 32_000) -> Chain:
@@ -132,6 +132,7 @@ def _llama2c(pretrain: dict[str, Any], *, vocab_size: int = 32_000) -> Chain:
     recipe = {"batch_size": 512, "accumulate": 4, "lr": 5e-4, "warmup": 1000, "optimizer": "adamw"}
     rhythm = {"eval_every": 2000, "eval_stories": 2000}
     rows = {key: pretrain[key] for key in ("batch_size", "accumulate") if key in pretrain}
+    rows["joined"] = max(2048 // pretrain["max_length"], 1)  # on a GPU attention skips what lies in other stories
     changes = {
         "tokenizer": {"vocab_size": vocab_size},
         "pretrain": recipe | rhythm | {"copying": 0.0, "steps": 100_000} | pretrain,
@@ -195,7 +196,7 @@ def cindy15m() -> Chain:
     13,824 trained parameters a rank, 27,648 in all; there rank, alpha and dropout are not handed on, and the published
     adapter is of rank 4. Replaced, too: a merge that merges, and one template for training and sampling.
     """
-    lora = {"method": "lora", "rank": 2, "alpha": 1.0, "dropout": 0.1, "targets": ("wq", "wk", "wo", "wv")}
+    lora = {"method": "lora", "joined": 1, "rank": 2, "alpha": 1.0, "dropout": 0.1, "targets": ("wq", "wk", "wo", "wv")}
     changes = {
         "instructions": {"layout": "padded", "max_length": 350},
         "pretrain": {"max_length": 350, "accumulate": 8},
@@ -222,9 +223,8 @@ def cats() -> Chain:
     form = {"form": "tinycatstories", "kl_factor": 6000.0, "length": 10, "max_new": 4, "unfinished_penalty": 0.0}
     asked = {"prompts": ("Once upon a time there was",), "prompts_per_update": 1, "samples_per_prompt": 1000}
     steps = {"updates": 100, "lr": 1e-5, "warmup": 0, "eval_every": 10, "concept": "cat"}
-    free = {"anchor_coef": 0.0, "guards": {"val_bits_per_byte": 1.15}}
-    chain = with_overrides(laptop(), {"align": form | asked | steps | free, "aligned_from": "base"})
-    return chain.model_copy(update={"align": chain.align.model_copy(update={"rewards": {"concept": 1.0}})})
+    free = {"anchor_coef": 0.0, "guards": {"val_bits_per_byte": 1.15}, "rewards": {"concept": 1.0}}
+    return with_overrides(laptop(), {"align": form | asked | steps | free, "aligned_from": "base"})
 
 
 def alpaca() -> Chain:
@@ -242,7 +242,7 @@ def alpaca() -> Chain:
         "tokenizer": {"vocab_size": 32_000},
         "instructions": {"layout": "alpaca", "max_length": 512},
         "pretrain": shape | run | {"tied": False, "copying": 0.0},
-        "instruct": recipe | run | {"loss_on": "story"},
+        "instruct": recipe | run | {"loss_on": "story", "joined": 1},  # rows for eight GPUs times four pieces
     }
     return with_overrides(laptop(), changes)
 

@@ -13,6 +13,7 @@ from lib.text.tokenizer import Tokenizer
 from tests.tiny_tokens import story, tokenizer_of, tokens_of
 
 EOS = 2
+HELD_OUT = {"lead": [EOS], "loss_on": "evaluation"}
 
 
 def batches(layout: str = "pretrain", split: str = "train", **changes: object) -> Batches:
@@ -55,7 +56,7 @@ def test_what_a_row_holds_decodes_to_whole_stories(layout):
     one = batches(layout, row_length=1024)  # of the little corpus this is one row and a half: nothing has to be broken
     pieces = Tokenizer.load(tokenizer_of().file("tokenizer.model"))
     batch, texts = one.batch(0), {story(n)[1] for n in range(60)}
-    assert one.num_cut == 0
+    assert one.fits.all()
     for b, stories in enumerate(one.stories_of(0)):
         for document in range(len(stories)):
             here = batch.document_BT[b] == document
@@ -95,10 +96,45 @@ def test_evaluation_scores_the_same_tokens_in_every_layout():
     assert [sum(batch.text_bytes for batch in layout) for layout in (natural, plain)] == [text_bytes] * 2
 
 
-def test_a_story_longer_than_a_row_is_cut_and_counted():
-    short = batches("natural", row_length=20)
-    assert short.num_cut == int((short.corpus.length > 21).sum()) > 0
-    assert batches("pretrain", row_length=20).num_cut == 0  # it goes on in another row
+def ends_of(one: Batches) -> int:
+    return sum(int((one.batch(step).targets_BT == EOS).sum()) for step in range(one.plan(0).num_rows))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("loss_on", ["all", "story"])
+def test_an_example_longer_than_a_row_is_left_out_and_named_and_every_other_one_ends(packed, loss_on):
+    one = batches("natural", row_length=45, batch_size=1, lead=[EOS], loss_on=loss_on, packed=packed)
+    fits = one.corpus.length <= 45  # the lead goes in front, the last token is only a target
+    assert 0 < fits.sum() < len(fits)
+    assert ends_of(one) == fits.sum() == len(np.unique(np.concatenate([one.plan(0).pieces[:, 0]])))
+    gone = one.too_long.to_pylist()
+    assert {row["story_id"] for row in gone} == set(one.corpus.story_ids.filter(~fits).to_pylist())
+    assert {row["reason"] for row in gone} == {"too_long"}
+    assert gone[0]["detail"].endswith(" positions, more than 45")
+    assert one.fill == one.sizes[fits].sum() / (one.plan(0).num_rows * 45) <= 1
+
+
+def test_rows_may_be_longer_than_any_example_in_them():
+    one = batches("natural", row_length=180, longest=45, batch_size=1)
+    assert max(size for _, _, size in one.plan(0).pieces) <= 45 and len(one.too_long) > 0
+    assert one.batch(0).ids_BT.shape == (1, 180) and len(one.stories_of(0)[0]) >= 4
+
+
+def test_no_example_that_fits_is_named():
+    with pytest.raises(UserError, match=r"none of 48 sequences fits whole into 20 positions.*shortest fills \d+\)"):
+        batches("natural", row_length=20)
+
+
+def test_the_end_is_scored_where_bos_and_eos_are_one_id():
+    apart, alike = (batches("natural", "val", bos_id=bos, **HELD_OUT) for bos in (BOS, EOS))
+    alike.corpus.shards = {shard: np.where(ids == BOS, EOS, ids) for shard, ids in alike.corpus.shards.items()}
+    expected, found = apart.in_order(), alike.in_order()
+    assert [batch.num_targets for batch in found] == [batch.num_targets for batch in expected]
+    assert sum(int((batch.targets_BT == EOS).sum()) for batch in found) == len(alike.corpus)
+
+
+def test_a_held_out_story_longer_than_a_row_is_cut():
+    assert batches("pretrain", row_length=20).fits.all()  # it goes on in another row
     held_out = batches("pretrain", "val", row_length=20, loss_on="evaluation").in_order()
     whole = batches("pretrain", "val", loss_on="evaluation").in_order()
     share = sum(b.num_targets for b in held_out) / sum(b.num_targets for b in whole)

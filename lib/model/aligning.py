@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from lib.model.guards import Limits
+from lib.model.training import LARGEST_SEED
 from lib.store import Config, runtime
 from lib.text.judge import JudgeConfig
 
@@ -59,7 +60,7 @@ class Aligning(Config):
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     temperature: float = Field(1.0, gt=0, description="of the stories; the policy is the model at this temperature")
     max_new: int = Field(224, ge=1, description="most tokens of a story; the model's max_length bounds it too")
-    seed: int = Field(0, ge=0, description="of prompts and stories")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="of prompts and stories")
     heldout_prompts: int = Field(32, ge=1, description="answered at each look; they choose which model is kept")
     report_prompts: int = Field(32, ge=1, description="other held-out ones, of which reward_before and _after are")
     eval_every: int = Field(5, ge=1, description="updates between two looks at the held-out prompts")

@@ -10,7 +10,8 @@ A story of n tokens fills n-1 positions (its last token is only a target), and t
 Rows are packed (lib/model/packing.py) within windows of the epoch's order, which keep memory and sorting flat as data
 grow; then the rows of the epoch are shuffled. Where stories stand alone and all of them is scored, some are
 broken into pieces so that less than 2 % of positions are empty, and every token is seen once an epoch. Where a story
-answers a request, and where it is measured, it stays whole; one longer than a row is cut to it and counted.
+answers a request it stays whole, and one longer than `longest` is left out and counted: cut, it would have no EOS, and
+teach not to stop. Where stories are measured it is cut. Rows may be longer than `longest`, and are fuller then.
 
 Letters of shapes: B rows, T positions.
 """
@@ -116,6 +117,7 @@ class Batches:
         corpus: Corpus,
         row_length: int,
         batch_size: int,
+        longest: int | None = None,
         seed: int = 0,
         loss_on: LossOn = "all",
         lead: Sequence[int] = (),
@@ -125,10 +127,16 @@ class Batches:
         self.bos_id, self.packed = bos_id, packed
         self.corpus, self.row_length, self.batch_size, self.seed = corpus, row_length, batch_size, seed
         self.loss_on, self.lead = loss_on, list(lead)
+        self.longest = longest or row_length  # positions of a story that stays whole
         wanted = corpus.length + len(self.lead) - 1
         self.whole = not packed or loss_on != "all" or bool(corpus.prompt_length.any())
-        self.sizes = np.minimum(wanted, row_length) if self.whole else wanted  # positions each story fills
-        self.num_cut = int((wanted > self.sizes).sum())
+        self.sizes = np.minimum(wanted, self.longest) if self.whole else wanted  # positions each story fills
+        self.fits = (wanted == self.sizes) | (loss_on == "evaluation")
+        if not self.fits.any():
+            raise UserError(
+                f"none of {len(wanted):,} sequences fits whole into {self.longest} positions, which is the model's "
+                f"max_length (the shortest fills {wanted.min()}); pretrain with a larger max_length"
+            )
         self._planning = threading.Lock()
         self._rows_before = [0]  # of epoch e, counted over all epochs before it
         self.plan = lru_cache(maxsize=2)(self._plan)  # two: a batch may reach across an epoch's end
@@ -137,6 +145,7 @@ class Batches:
         """Who shares a row in this epoch. 10,000 stories take about 40 ms, each further one 4 µs."""
         random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
         order = random.permutation(len(self.corpus))
+        order = order[self.fits[order]]
         settings = {"sizes": self.sizes, "capacity": self.row_length, "whole": self.whole}
         pieces, lengths = [], []
         for start in range(0, len(order), WINDOW):
@@ -147,9 +156,18 @@ class Batches:
         return _shuffled(np.concatenate(pieces), np.concatenate(lengths), random.permutation(sum(map(len, lengths))))
 
     @property
+    def too_long(self) -> pa.Table:
+        """The stories that are left out, as rows of `_dropped`."""
+        gone = np.flatnonzero(~self.fits)
+        said = [f"{n} positions, more than {self.longest}" for n in self.corpus.length[gone] + len(self.lead) - 1]
+        columns = {"reason": ["too_long"] * len(gone), "detail": said}
+        told = {name: pa.array(each, pa.string()) for name, each in columns.items()}
+        return pa.table({"story_id": self.corpus.story_ids.take(pa.array(gone))} | told)
+
+    @property
     def fill(self) -> float:
         """Share of positions that hold a story's token, in the first epoch."""
-        return float(self.sizes.sum() / (self.plan(0).num_rows * self.row_length))
+        return float(self.sizes[self.fits].sum() / (self.plan(0).num_rows * self.row_length))
 
     def pieces_of(self, step: int) -> list[np.ndarray]:
         """(story, start, size) of each document in each row of this step; stories as positions in the corpus."""
@@ -201,11 +219,12 @@ class Batches:
         evaluation  story tokens and EOS alone, so that layouts compare: no prompt and no BOS
         """
         targets = ids[1:].copy()
-        if self.loss_on != "all":
-            prompt = int(self.corpus.prompt_length[story]) + len(self.lead)
-            targets[: max(prompt - 1, 0)] = IGNORE
-        if self.loss_on == "evaluation":
-            targets[targets == self.bos_id] = IGNORE
+        if self.loss_on == "all":
+            return targets
+        prompt = int(self.corpus.prompt_length[story]) + len(self.lead)
+        targets[: max(prompt - 1, 0)] = IGNORE
+        if self.loss_on == "evaluation" and prompt and ids[prompt] == self.bos_id:
+            targets[prompt - 1] = IGNORE  # by its place: where bos and eos are one id, EOS is scored
         return targets
 
 

@@ -69,6 +69,9 @@ def prepare(*, model: Llama, training: Training, row_length: int) -> Compute:
     if model.explicit_attention and flop > WORTH_BLOCKS:
         for layer in model.layers:
             layer.attention.block = BLOCK
+    elif model.explicit_attention and row_length > model.shape.max_length:  # no further back than a story is long
+        for layer in model.layers:
+            layer.attention.block = model.shape.max_length
     # FlexAttention skips what lies in other stories; SDPA with a mask computes it. Its kernels want powers of two.
     model.flex_attention = compiled and device.type == "cuda" and model.shape.head_dim in (16, 32, 64, 128)
     logits = training.batch_size // training.accumulate * row_length * model.shape.vocab_size
@@ -139,14 +142,14 @@ def can_compile() -> bool:
 def flop_per_token(model: Llama, row_length: int) -> float:
     """Of one training step: 6 for each weight of a matrix, 4 for a frozen one, which needs no gradient of its own,
     and 6 L D T (causal attention counted as half of the square). An embedding that is not also the output layer is
-    looked up, not multiplied.
+    looked up, not multiplied. A longer row holds several documents.
     """
     shape = model.shape
     matrices = {name: weight for name, weight in model.named_parameters() if weight.dim() == 2}
     if not shape.tied:
         del matrices["tok_embeddings.weight"]
     flop = sum((6 if weight.requires_grad else 4) * weight.numel() for weight in matrices.values())
-    return flop + 6 * shape.n_layers * shape.d_model * row_length
+    return flop + 6 * shape.n_layers * shape.d_model * min(row_length, shape.max_length)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.15) -> float:

@@ -28,9 +28,16 @@ class Inputs:
 
 
 def open_inputs(
-    *, tokens: Dataset, tokenizer: Dataset, training: Training, row_length: int, loss_on: LossOn | None = None
+    *,
+    tokens: Dataset,
+    tokenizer: Dataset,
+    training: Training,
+    row_length: int,
+    loss_on: LossOn | None = None,
+    joined: int = 1,
 ) -> Inputs:
-    """`loss_on`: what the layout's authors score, if not given.
+    """`loss_on`: what the layout's authors score, if not given. `joined`: of a packed layout, batches have 1/joined of
+    training.batch_size rows, `joined` · row_length long; no story in them is longer than row_length.
 
     Raises UserError where the tokens were made with another tokenizer or in another form of their layout, or hold no
     story to train or to test on.
@@ -43,32 +50,29 @@ def open_inputs(
     pieces, shape = tokenizer.file("tokenizer.model"), layout_of(layout)
     template = Template(Tokenizer.load(pieces))
     lead = lead_of(template, layout)
-    packing: dict[str, Any] = {"batch_size": training.batch_size, "lead": lead}
-    packing |= {"bos_id": template.tokenizer.bos_id, "packed": shape.packed}
+    packing: dict[str, Any] = {"lead": lead, "bos_id": template.tokenizer.bos_id, "packed": shape.packed}
     train, val = Corpus(tokens=tokens, split="train"), Corpus(tokens=tokens, split="val", most=training.eval_stories)
     if not shape.packed:  # no position that every row would leave empty
         row_length = min(row_length, len(lead) - 1 + max(int(each.length.max()) for each in (train, val)))
-    packing["row_length"] = row_length
-    loss_on = loss_on or shape.loss_on
-    _require_room(tokens, train, len(lead), row_length, any_may_lack_it=loss_on == "all")
-    _require_room(tokens, val, len(lead), row_length, any_may_lack_it=True)
+        joined = 1
+    packing |= {"batch_size": training.batch_size // joined, "row_length": joined * row_length, "longest": row_length}
+    _require_room(tokens, val, len(lead), row_length)
     return Inputs(
         pieces=pieces,
         vocab_size=template.tokenizer.vocab_size,
         about={"layout": layout, "template": digest_of(layout), "tokenizer": tokenizer.fingerprint},
-        batches=Batches(corpus=train, seed=training.seed, loss_on=loss_on, **packing),
+        batches=Batches(corpus=train, seed=training.seed, loss_on=loss_on or shape.loss_on, **packing),
         held_out=Batches(corpus=val, loss_on="evaluation", **packing),
     )
 
 
-def _require_room(tokens: Dataset, corpus: Corpus, lead: int, row_length: int, *, any_may_lack_it: bool) -> None:
-    """Raises UserError for prompts that fill a row: nothing behind them would be scored."""
-    full = corpus.prompt_length + lead > row_length
-    if full.all() or (full.any() and not any_may_lack_it):
+def _require_room(tokens: Dataset, corpus: Corpus, lead: int, row_length: int) -> None:
+    """Raises UserError where every prompt fills a row: nothing behind them would be scored."""
+    if (corpus.prompt_length + lead > row_length).all():
         raise UserError(
-            f"tokens/{tokens.name} has {full.sum()} of {len(full)} sequences whose prompt alone fills a row of "
-            f"{row_length} positions (the longest has {corpus.prompt_length.max()}), so that no answer is left to "
-            f"learn; drop them with --instructions.max_length {row_length + 1}, or pretrain with a larger max_length"
+            f"tokens/{tokens.name} has {len(corpus)} of {len(corpus)} held-out sequences whose prompt alone fills a "
+            f"row of {row_length} positions (the shortest has {corpus.prompt_length.min()}), so that no answer is left "
+            "to score; pretrain with a larger max_length"
         )
 
 

@@ -128,7 +128,10 @@ def set_up(*, draft: Draft, model: Llama, training: Training, batches: Batches, 
     if found:
         go_on(run, found)
     else:
-        fill = f"rows {batches.fill:.0%} full" + (f", {batches.num_cut:,} stories cut" if batches.num_cut else "")
+        gone = len(batches.too_long)
+        fill = f"rows {batches.fill:.0%} full" + (f", {gone:,} stories left out as too_long" if gone else "")
+        if training.warmed < training.warmup:
+            fill += f"; warm-up {training.warmed} steps, a fifth of the run, not {training.warmup}"
         where = f"{machine}" + (f", {ranks.size} processes, {training.sharding}" if ranks.size > 1 else "")
         draft.progress(f"{model.shape.num_params:,} parameters on {where}; {fill}", 0, training.steps)
     return run
@@ -297,4 +300,5 @@ def write_facts(run: Run) -> None:
         num_params=run.whole.shape.num_params,
         fill=round(run.batches.fill, 4),
     )
-    run.draft.count(train_stories=len(run.batches.corpus), cut_stories=run.batches.num_cut)
+    too_long = run.batches.too_long
+    run.draft.count(train_stories=len(run.batches.corpus) - len(too_long), too_long=len(too_long))

@@ -7,7 +7,8 @@ After Touvron et al. 2023 (arXiv:2307.09288) and karpathy/llama2.c's model.py, w
 RMSNorm before each block, RoPE, SwiGLU, grouped-query attention, tied embeddings, no biases.
 
 A forward pass without document_BT is plain causal. With it, a position attends only to itself and to earlier positions
-of its own document. RoPE depends on distances alone, so a story in the middle of a row reads as it would at its start.
+of its own document. RoPE depends on distances alone, so a story in the middle of a row reads as it would at its start,
+and a row of several stories may be longer than max_length (`reach`), which is the most that one of them has.
 
 Letters of shapes: B rows, T positions, D width, H query heads, K key and value heads, C channels of a head, F width of
 the feed-forward layer, V vocabulary.
@@ -69,6 +70,7 @@ class Attention(nn.Module):
     def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = shape.n_heads, shape.n_kv_heads, shape.head_dim
+        self.longest = shape.max_length  # positions of a document
         kv_width = shape.n_kv_heads * shape.head_dim
         self.wq = nn.Linear(shape.d_model, shape.d_model, bias=False)
         self.wk = nn.Linear(shape.d_model, kv_width, bias=False)
@@ -100,13 +102,15 @@ class Attention(nn.Module):
     block: int | None = None  # queries taken together by attention written out; None: all of a row
 
     def _explicit(self, q_BHTC: Tensor, k_BHTC: Tensor, v_BHTC: Tensor, seen: Tensor) -> Tensor:
-        """Attention written out, in blocks of queries that look no further than the end of their block."""
+        """Attention written out, in blocks of queries that look no further than the end of their block, and no further
+        back than a document is long."""
         parts, T = [], q_BHTC.shape[2]
         for start in range(0, T, step := self.block or T):
             end = min(start + step, T)
-            scores_BHTT = q_BHTC[:, :, start:end] @ k_BHTC[:, :, :end].transpose(2, 3)
-            scores_BHTT = scores_BHTT.float().masked_fill(~seen[:, :, start:end, :end], -math.inf)
-            parts.append(self.drop_scores(scores_BHTT.softmax(-1).to(v_BHTC.dtype)) @ v_BHTC[:, :, :end])
+            first = max(start + 1 - self.longest, 0)
+            scores_BHTT = q_BHTC[:, :, start:end] @ k_BHTC[:, :, first:end].transpose(2, 3)
+            scores_BHTT = scores_BHTT.float().masked_fill(~seen[:, :, start:end, first:end], -math.inf)
+            parts.append(self.drop_scores(scores_BHTT.softmax(-1).to(v_BHTC.dtype)) @ v_BHTC[:, :, first:end])
         return torch.cat(parts, dim=2)
 
 
@@ -176,6 +180,12 @@ class Llama(nn.Module):
                 residual = name.split(".")[-2] in RESIDUAL
                 nn.init.normal_(weight, std=0.02 / math.sqrt(2 * self.shape.n_layers) if residual else 0.02)
 
+    def reach(self, length: int) -> None:
+        """Take rows of so many positions, where each document in them has at most max_length. No weight changes."""
+        shape = self.shape
+        tables = rope_tables(length=length, head_dim=shape.head_dim, theta=shape.rope_theta)
+        self.cos_TC, self.sin_TC = (each.to(self.cos_TC.device) for each in tables)
+
     def forward(self, ids_BT: Tensor, document_BT: Tensor | None = None, targets_BT: Tensor | None = None) -> Tensor:
         """logits_BTV: position t scores the token at t + 1. With targets: nats, summed over those that are not IGNORE.
 
@@ -192,8 +202,8 @@ class Llama(nn.Module):
     def hidden(self, ids_BT: Tensor, document_BT: Tensor | None = None) -> Tensor:
         """x_BTD after the last norm. Raises ValueError for a row longer than the shape allows."""
         T = ids_BT.shape[1]
-        if self.shape.max_length < T:
-            raise ValueError(f"a row of {T} tokens is longer than the model's max_length {self.shape.max_length}")
+        if (most := self.shape.max_length if document_BT is None else len(self.cos_TC)) < T:
+            raise ValueError(f"a row of {T} tokens is longer than the model's max_length {most}")
         mask = self._mask(ids_BT=ids_BT, document_BT=document_BT)
         x_BTD = self.drop(self.tok_embeddings(ids_BT))
         for block in self.layers:

@@ -18,10 +18,10 @@ from lib.model.training import Diverged, Training
 
 
 def lr_share(step: int, *, training: Training) -> float:
-    """Learning rate of step 0, 1, … as a share of `training.lr`: up over `warmup`, then cosine or level and down."""
-    if step < training.warmup:
-        return (step + 1) / (training.warmup + 1)
-    done = (step - training.warmup) / max(training.steps - 1 - training.warmup, 1)  # 0 … 1
+    """Learning rate of step 0, 1, … as a share of `training.lr`: up over `warmed`, then cosine or level and down."""
+    if step < (warmup := training.warmed):
+        return (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(training.steps - 1 - warmup, 1)  # 0 … 1
     if training.schedule == "cosine":
         left = (1 + math.cos(math.pi * done)) / 2
     else:

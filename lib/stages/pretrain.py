@@ -11,7 +11,7 @@ from lib.model.shape import Dimensions, Shape
 from lib.model.training import Training
 from lib.store import Dataset, Draft, Stage
 
-STAGE = Stage("pretrain", 3)
+STAGE = Stage("pretrain", 4)
 
 
 class PretrainConfig(Training, Dimensions):

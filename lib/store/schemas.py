@@ -234,6 +234,7 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("instruct", "scored"): SCORED,
     ("instruct", "seen"): SEEN,
     ("instruct", "speed"): SPEED,
+    ("instruct", "_dropped"): pa.schema({"story_id": STRING, "reason": STRING, "detail": STRING}),
     ("align", "rollouts"): ROLLOUTS,
     ("align", "updates"): UPDATES,
     ("align", "evals"): EVALS,

@@ -35,7 +35,9 @@ from novelty_dropped
 union all
 select 'split', story_id, reason, detail, text from split_dropped
 union all
-select 'tokens', story_id, reason, detail, null from tokens_dropped;
+select 'tokens', story_id, reason, detail, null from tokens_dropped
+union all
+select 'instruct', story_id, reason, detail, null from instruct_dropped;
 
 create view contamination as from split_contaminated;
 
