@@ -118,6 +118,26 @@ def test_a_bin_that_is_cut_or_another_file_is_refused(tmp_path):
         llama2c_reading.tokenizer_model(other[:-1], 340)
 
 
+@pytest.mark.parametrize(
+    ("changes", "group", "told"),
+    [
+        ({"n_heads": 64, "n_kv_heads": 64}, None, "n_heads 64 and n_kv_heads 64 at d_model 32"),
+        ({"n_heads": 3, "n_kv_heads": 3}, None, "n_heads 3 "),
+        ({"n_heads": 32, "n_kv_heads": 32}, None, "n_heads times an even number"),
+        ({"n_kv_heads": 3}, None, "n_kv_heads 3 at"),
+        ({}, 0, "groups of 0 weights"),
+        ({}, -4, "groups of -4 weights"),
+        ({}, 7, "groups of 7 weights"),
+    ],
+)
+def test_a_header_that_no_network_can_have_is_refused_by_its_number(changes, group, told):
+    sizes = {"d_model": 32, "d_ff": 48, "n_layers": 1, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 300}
+    ints = struct.pack("<7i", *(sizes | changes).values(), 16)
+    head = ints if group is None else struct.pack("<Ii", llama2c.MAGIC, 2) + ints + struct.pack("<Bi", 1, group)
+    with pytest.raises(UserError, match=told):
+        llama2c_reading.network(head.ljust(256, b"\0") + b"\0" * 100_000)
+
+
 def run_c(text: str, data: bytes) -> list[int]:
     """The ids that run.c's algorithm gives: characters, then the best pair merged until none is left."""
     texts, scores = llama2c_reading._vocabulary(data, 512)
@@ -243,6 +263,13 @@ def test_half_precision_is_read_as_float32_and_rows_without_a_piece_are_cut(tmp_
     [
         ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
         ("rope_parameters", {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}),
+        ("rope_parameters", {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+        ("rope_parameters", [1e4]),
+        ("rope_parameters", {"rope_theta": "much"}),
+        ("partial_rotary_factor", 0.5),
+        ("num_attention_heads", 0),
+        ("num_key_value_heads", "two"),
+        ("vocab_size", None),
         ("attention_bias", True),
         ("mlp_bias", True),
         ("head_dim", 16),
@@ -255,7 +282,7 @@ def test_what_this_network_does_not_compute_is_refused_by_its_field(tmp_path, fi
     folder = hugging_face(tmp_path / "hf")
     config = json.loads((folder / "config.json").read_bytes())
     (folder / "config.json").write_text(json.dumps(config | {field: value}))
-    with pytest.raises(UserError, match=field):
+    with pytest.raises(UserError, match="rope_theta" if "much" in str(value) else field):
         adopted(folder)
 
 
@@ -281,6 +308,35 @@ def test_a_pickle_a_missing_shard_and_a_strange_tensor_are_refused(tmp_path):
         adopted(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("field", ["num_attention_heads", "vocab_size", "hidden_size", "eos_token_id"])
+def test_a_config_without_a_field_is_refused_by_its_name(tmp_path, field):
+    folder = hugging_face(tmp_path / "hf")
+    config = json.loads((folder / "config.json").read_bytes())
+    del config[field]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"found no {field} in config.json"):
+        adopted(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("config.json", '{"a":', "config.json that is no JSON"),
+        ("config.json", "[]", "found a list in .*config.json"),
+        ("tokenizer.json", '{"a":', "tokenizer.json that is no JSON"),
+        ("model.safetensors.index.json", "{", "index.json that is no JSON"),
+        ("model.safetensors.index.json", "{}", "no weight_map in .*index.json"),
+        ("model.safetensors.index.json", '{"weight_map": ["a"]}', "no weight_map in .*index.json"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "../config.json"}}', "a file of this folder"),
+    ],
+)
+def test_a_broken_file_is_refused_by_its_name(tmp_path, name, content, told):
+    folder = hugging_face(tmp_path / "hf")
+    (folder / name).write_text(content)
+    with pytest.raises(UserError, match=told):
+        adopted(folder)
+
+
 def test_another_model_under_the_same_path_is_another_dataset(tmp_path):
     folder = hugging_face(tmp_path / "hf")
     first = adopted(folder)
@@ -292,7 +348,7 @@ def test_another_model_under_the_same_path_is_another_dataset(tmp_path):
 
 def served(folder: Path, httpserver, commit: str = "c0ffee" + "0" * 34) -> None:
     """A folder as the hub serves it: what there is of a revision, and its files."""
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     told = {"id": "me/tiny", "modelId": "me/tiny", "sha": commit, "siblings": [{"rfilename": name} for name in names]}
     httpserver.expect_request("/api/models/me/tiny/revision/main").respond_with_json(told)
     tree = [{"type": "file", "path": name, "size": (folder / name).stat().st_size, "oid": "0" * 40} for name in names]
@@ -308,7 +364,9 @@ FETCH = "import sys; from lib.model.hub import fetched; print(fetched('me/tiny',
 
 def test_a_model_of_the_hub_is_fetched_once_and_found_again_without_a_network(tmp_path, httpserver):
     folder = hugging_face(tmp_path / "made")
-    (folder / "pytorch_model.bin").write_bytes(b"never asked for")
+    (folder / "original").mkdir()
+    for name in ("pytorch_model.bin", "consolidated.safetensors", "original/model.safetensors"):
+        (folder / name).write_bytes(b"never asked for")
     served(folder, httpserver)
     # In a process of its own: huggingface_hub reads its address when it is imported.
     env = {**os.environ, "HF_ENDPOINT": httpserver.url_for("").rstrip("/"), "HF_HUB_OFFLINE": "0"}

@@ -58,6 +58,7 @@ class Result:
     bits_per_byte: float
     fingerprint: str
     seconds: list[float]  # of each step: a step of before a kill keeps its own
+    held: tuple[float, ...] = ()  # weights in each of two ranks when training begins, as a share of the model's
 
 
 def result(data: Path, scene: Scene, patch: pytest.MonkeyPatch) -> Result:
@@ -67,7 +68,9 @@ def result(data: Path, scene: Scene, patch: pytest.MonkeyPatch) -> Result:
     made = stages.build(stage, stages.config_type(stage)(**config), given)
     times = made.table(table="speed")["seconds"].to_pylist()
     losses = made.table(table="train_steps")["loss"].to_pylist()
-    return Result(losses, made.facts["bits_per_byte"], made.fingerprint, times)
+    counts = [json.loads(path.read_bytes()) for path in sorted(data.parent.glob(f"{data.name}-held-*.json"))]
+    held = tuple(held / num_weights for held, num_weights in counts)
+    return Result(losses, made.facts["bits_per_byte"], made.fingerprint, times, held)
 
 
 def in_two_ranks(scenes: dict[Path, Scene], folder: Path) -> None:
@@ -179,6 +182,14 @@ def test_two_processes_have_the_losses_of_one(results, way):
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
 def test_lora_too(results, way):
     assert results[f"two-lora-{way}"].losses == pytest.approx(results["alone-lora"].losses, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("run", "held"),
+    [("two-ddp", (1, 1)), ("two-fsdp", (1.5, 0.5)), ("two-lora-fsdp", (1.5, 0.5)), ("sharded-fsdp", (1.5, 0.5))],
+)
+def test_where_weights_are_sharded_rank_0_alone_has_them_whole_beside_its_share(results, run, held):
+    assert results[run].held == pytest.approx(held, abs=0.02)
 
 
 def test_each_rank_writes_its_share_of_a_sharded_checkpoint(results):

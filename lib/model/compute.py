@@ -47,8 +47,8 @@ class Compute:
         return f"{self.device.type}, {number}, {'compiled' if self.compiled else 'eager'}"
 
 
-def prepare(*, model: Llama, training: Training, row_length: int) -> Compute:
-    """Choose device, dtype and compiler for this model and run; moves the model to the device."""
+def prepare(*, model: Llama, training: Training, row_length: int, move: bool = True) -> Compute:
+    """Choose device, dtype and compiler for this model and run; moves the model to the device, if it may."""
     if training.threads:
         torch.set_num_threads(training.threads)
     device = pick_device(training.device)
@@ -65,7 +65,9 @@ def prepare(*, model: Llama, training: Training, row_length: int) -> Compute:
     if compiled:
         # A stable folder: with a warm cache the first step takes seconds less. Inductor reads it when it is imported.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder() / "inductor"))
-    model.to(device).explicit_attention = compiled and device.type == "cpu"
+    if move:
+        model.to(device)
+    model.explicit_attention = compiled and device.type == "cpu"
     if model.explicit_attention and flop > WORTH_BLOCKS:
         for layer in model.layers:
             layer.attention.block = BLOCK

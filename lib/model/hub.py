@@ -32,20 +32,40 @@ MUST_BE: Mapping[str, tuple[Any, ...]] = {
     "partial_rotary_factor": (1, 1.0),
     "quantization_config": (None,),
 }
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+MORE_SIZES = ("num_key_value_heads", "head_dim", "max_position_embeddings")  # these may be missing, or null
+# Beside the weights some repositories hold them again: in folders (onnx/, original/), or as consolidated.safetensors.
+TWICE = ("*/*", "consolidated*")
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """config.json. UserError where the folder has none."""
+    """config.json. UserError where the folder has none, or a broken one."""
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"found no config.json in {folder}, expected a Hugging Face model: a folder or hf:OWNER/NAME")
-    return json.loads(path.read_bytes())
+    return _object_of(path)
+
+
+def _object_of(path: Path) -> dict[str, Any]:
+    """A file's JSON object."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:  # a bad encoding, too
+        raise UserError(f"found a {path} that is no JSON ({error}): fetch it again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"found a {type(found).__name__} in {path}, expected an object {{…}}: fetch it again")
+    return found
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold the weights, named by the index or alone."""
     if (folder / INDEX).is_file():
-        names = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
+        places = _object_of(folder / INDEX).get("weight_map")
+        if not isinstance(places, dict) or not places or not all(map(_is_file_name, places.values())):
+            raise UserError(
+                f"found no weight_map in {folder / INDEX} that gives a file of this folder for each tensor: fetch it"
+            )
+        names = sorted(set(places.values()))
         if missing := [name for name in names if not (folder / name).is_file()]:
             raise UserError(f"found no {', '.join(missing)} in {folder}, which {INDEX} names: fetch the rest")
         return [folder / name for name in names]
@@ -56,6 +76,10 @@ def weight_files(folder: Path) -> list[Path]:
     raise UserError(f"{told} in {folder}, expected {ONE}: save the model once more with safe_serialization=True")
 
 
+def _is_file_name(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name
+
+
 def shape_of(config: Mapping[str, Any], max_length: int) -> dict[str, Any]:
     """Our Shape's fields. UserError, with the field's name, for what this network does not compute."""
     for field, allowed in MUST_BE.items():
@@ -63,9 +87,12 @@ def shape_of(config: Mapping[str, Any], max_length: int) -> dict[str, Any]:
             raise UserError(
                 f"found {field} = {found!r} in config.json, expected {allowed[0]!r}: this network has no other"
             )
-    missing = [field for field in ("hidden_size", "intermediate_size", "num_hidden_layers") if field not in config]
-    if missing:
+    if missing := [field for field in SIZES if field not in config]:
         raise UserError(f"found no {', '.join(missing)} in config.json, expected a Llama model's")
+    for field in SIZES + MORE_SIZES:
+        found = config.get(field)
+        if not (field in MORE_SIZES and found is None) and (type(found) is not int or found < 1):
+            raise UserError(f"found {field} = {found!r} in config.json, expected a whole number above 0")
     width, heads = config["hidden_size"], config["num_attention_heads"]
     head_dim = config.get("head_dim") or width // heads
     if head_dim * heads != width:
@@ -79,7 +106,7 @@ def shape_of(config: Mapping[str, Any], max_length: int) -> dict[str, Any]:
         "n_heads": heads,
         "n_kv_heads": config.get("num_key_value_heads") or heads,
         "d_ff": config["intermediate_size"],
-        "max_length": min(config.get("max_position_embeddings", 2048), max_length),
+        "max_length": min(config.get("max_position_embeddings") or 2048, max_length),
         "rope_theta": _theta(config),
         "norm_eps": config.get("rms_norm_eps", 1e-6),
         "tied": config.get("tie_word_embeddings", False),
@@ -90,13 +117,18 @@ def shape_of(config: Mapping[str, Any], max_length: int) -> dict[str, Any]:
 def _theta(config: Mapping[str, Any]) -> float:
     """rope_theta where transformers 4 or 5 has it; any scaling of the rotations is refused."""
     parameters = config.get("rope_parameters") or {}
-    for field, rope in (("rope_scaling", config.get("rope_scaling")), ("rope_parameters", parameters)):
-        kind = (rope or {}).get("rope_type", (rope or {}).get("type", "default"))
-        if kind != "default":
+    for field, rope in (("rope_scaling", config.get("rope_scaling") or {}), ("rope_parameters", parameters)):
+        known = isinstance(rope, dict) and rope.get("rope_type", rope.get("type", "default")) == "default"
+        # transformers 5 has moved this one here: of each head only a share of the channels would turn
+        if not known or rope.get("partial_rotary_factor", 1) not in MUST_BE["partial_rotary_factor"]:
             raise UserError(
-                f"found {field} = {rope!r} in config.json, expected none: this network's rotations have no scaling"
+                f"found {field} = {rope!r} in config.json, expected none: this network's rotations have no scaling, "
+                "and all channels turn"
             )
-    return float(parameters.get("rope_theta", config.get("rope_theta", 10000.0)))
+    theta = parameters.get("rope_theta", config.get("rope_theta", 10000.0))
+    if type(theta) not in (int, float) or theta <= 0:
+        raise UserError(f"found rope_theta = {theta!r} in config.json, expected a number above 0")
+    return float(theta)
 
 
 def weights_of(folder: Path) -> "dict[str, Tensor]":
@@ -148,12 +180,13 @@ def tokenizer_of(folder: Path, config: Mapping[str, Any]) -> bytes:
             f"found no tokenizer.json in {folder}, nor a tokenizer.model with bos, eos = {bos_id}, {eos_id}: "
             "save the model's tokenizer there"
         )
+    _object_of(folder / "tokenizer.json")
     return packed((folder / "tokenizer.json").read_bytes(), bos_id=bos_id, eos_id=eos_id)
 
 
 def _one(token: int | list[int] | None) -> int | None:
     """A model may have several pieces that end a text; its first is the one of plain text."""
-    return token[0] if isinstance(token, list) else token
+    return next(iter(token), None) if isinstance(token, list) else token
 
 
 def fetched(name: str, revision: str | None) -> Path:
@@ -165,7 +198,8 @@ def fetched(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[*READ, "*.safetensors"]))
+        patterns = {"allow_patterns": [*READ, "*.safetensors"], "ignore_patterns": list(TWICE)}
+        return Path(snapshot_download(name, revision=revision, **patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"found no model hf:{name} at revision {revision or 'main'} ({error}): check its name and your network"

@@ -46,6 +46,16 @@ def network(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     # A weight takes a byte or more: what a foreign file says of itself must not become a list of a billion names.
     if not all(sizes) or min(shape.values()) < 0 or d_model * max(abs(vocab_size), n_layers * d_ff) > len(data):
         raise UserError(f"found no llama2.c model: its header says {shape}; expected a .bin that run.c or runq.c reads")
+    if d_model % n_heads or d_model // n_heads % 2 or n_heads % n_kv_heads:
+        raise UserError(
+            f"found n_heads {n_heads} and n_kv_heads {n_kv_heads} at d_model {d_model} in the .bin's header, expected "
+            "d_model to be n_heads times an even number, and n_heads a multiple of n_kv_heads: fetch the file again"
+        )
+    if version == Q8_0 and (group < 1 or d_model % group):  # every matrix has a side of d_model
+        raise UserError(
+            f"found groups of {group} weights in the .bin's header, expected a number above 0 that divides "
+            f"d_model {d_model}: fetch the file again"
+        )
     tensors = _tensors(data, shape, version, group)
     return shape, {name: from_pairs(each, d_model // n_heads) if _turns(name) else each for name, each in tensors}
 

@@ -40,7 +40,7 @@ class Run:
     """What the functions below share."""
 
     draft: Draft
-    whole: Llama  # what the stage gets back
+    whole: Llama  # what the stage gets back; of sharded weights ranks other than 0 have none up to the last look
     model: Llama  # what is trained: the same, or this rank's share of it
     training: Training
     batches: Batches
@@ -103,15 +103,16 @@ def set_up(*, draft: Draft, model: Llama, training: Training, batches: Batches, 
     ranks = parallel.join(training)
     if training.batch_size % training.accumulate:
         raise UserError(f"accumulate {training.accumulate} does not divide batch_size {training.batch_size}")
-    trained = parallel.twin(model, ranks).train()
+    whole, trained = parallel.twins(model, ranks)
+    trained.train()
     machine = parallel.prepare(trained, training, batches.row_length, ranks)
-    spread = parallel.Spread(trained, machine.nats, ranks, machine.dtype)
+    spread = parallel.Spread(trained, machine, ranks)
     checkpoints = Checkpoints(draft.path / "_resume", say=draft.progress, ranks=ranks)
     found = checkpoints.newest()
     log = Log(checkpoints.folder / LOG, keep_bytes=found.log_bytes if found else 0, write=ranks.leads)
     run = Run(
         draft=draft,
-        whole=model,
+        whole=whole,
         model=trained,
         training=training,
         batches=batches,
@@ -216,7 +217,7 @@ def evaluate(run: Run, step: int) -> None:
         module.eval()
     last, rows = step + 1 == run.training.steps, len(run.held_out_batches[0].ids_BT)
     if last:
-        hand_back(run)
+        run.whole = parallel.hand_back(run.whole, run.model, run.machine.device)
 
     def work(number: int) -> tuple[float, int, float]:
         scored = (piece for whole in run.held_out_batches for piece in pieces(whole, number))
@@ -229,13 +230,6 @@ def evaluate(run: Run, step: int) -> None:
         module.train()
     run.log.add("evals", step=step + 1, split="val", **heldout.loss_row(*run.ranks.sum(*sums)))
     run.gauge.time_peak()
-
-
-def hand_back(run: Run) -> None:
-    """The trained weights into the stage's own model."""
-    if run.whole is not run.model:
-        run.whole.to(run.machine.device).train(run.model.training)
-        set_weights(run.whole, {name: shares.whole(weight.detach()) for name, weight in run.model.named_parameters()})
 
 
 def sums_as_trained(run: Run, batches: Iterable[Batch]) -> tuple[float, int, float]:

@@ -8,7 +8,8 @@ but gradients. The loss is nats of all ranks / targets of all ranks, not a mean 
 
 ddp   each rank holds the whole model (torch's DistributedDataParallel); gradients travel while the rest is computed
 fsdp  each rank holds 1/N of every weight, gradient and optimiser state (FSDP2, `fully_shard`); a block's weights are
-      gathered when it is computed. The model that the stage gave stays whole on the CPU and gets the weights at the end
+      gathered when it is computed. A GPU never holds more than one block whole until the last look. In rank 0 the
+      model that the stage gave stays whole on the CPU and gets the weights at the end; the others keep their shares
 
 Rank 0 alone holds the dataset's lock, writes into its draft and speaks; the others look on, and end with the training.
 """
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from lib.errors import UserError
-from lib.model import compute
+from lib.model import compute, shares
 from lib.model.batches import Batch
 from lib.model.training import Training
 from lib.store import Draft
@@ -108,7 +109,8 @@ def join(training: Training) -> Ranks:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         distributed.init_process_group(backend, store=_store(), rank=rank, world_size=size, timeout=STUCK)
-    ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), training.sharding == "fsdp")
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    ranks = Ranks(rank, size, sharded=size > 1 and training.sharding == "fsdp")
     if training.batch_size % (ranks.size * training.accumulate):
         raise UserError(
             f"batch_size {training.batch_size} cannot be shared by {ranks.size} processes × accumulate "
@@ -164,18 +166,48 @@ _opened: distributed.Store | None = None
 # ---- models
 
 
-def twin(model: nn.Module, ranks: Ranks) -> nn.Module:
-    """The model that is trained: the given one, or, where weights are sharded, a copy that will be."""
-    return deepcopy(model) if ranks.sharded else model
+def twins(model: Any, ranks: Ranks) -> tuple[Any, Any]:
+    """(what gets the trained weights, what is trained): one model, or two where weights are sharded.
+
+    Rank 0 copies the model and lets the copy be sharded. In the others the given one is, and the first is without
+    weights: they need them for the last look alone.
+    """
+    if not ranks.sharded:
+        return model, model
+    return (model, deepcopy(model)) if ranks.leads else (_emptied(model, "meta"), model)
+
+
+def hand_back(whole: Any, trained: Any, device: torch.device) -> Any:
+    """The trained weights in the first of the twins, on the device. Every rank has to ask for it."""
+    if whole is trained:
+        return whole
+    if next(whole.parameters()).is_meta:
+        whole = _emptied(whole, device)
+    whole.to(device).train(trained.training)
+    mine = dict(trained.named_parameters())
+    for name, weight in whole.named_parameters():  # one after the other: a dict would hold the model once more
+        shares.fill(weight, shares.whole(mine[name].detach()))
+    return whole
+
+
+def _emptied(model: Any, device: torch.device | str) -> Any:
+    """The model anew, with weights that say nothing yet; tied ones stay tied, buffers keep their values."""
+    empty = {
+        id(weight): nn.Parameter(torch.empty_like(weight, device=device), requires_grad=weight.requires_grad)
+        for weight in model.parameters()
+    }
+    return deepcopy(model, empty)
 
 
 def prepare(model: Any, training: Training, row_length: int, ranks: Ranks) -> compute.Compute:
-    """As compute.prepare; where weights are sharded, blocks are compiled one by one, between their gatherings."""
-    machine = compute.prepare(model=model, training=training, row_length=row_length)
+    """As compute.prepare; where weights are sharded, blocks are compiled one by one, between their gatherings, and the
+    model stays where it is: Spread moves the shares."""
+    settings = {"model": model, "row_length": row_length, "move": not ranks.sharded}
+    machine = compute.prepare(training=training, **settings)
     if not (ranks.sharded and machine.compiled):
         return machine
     explicit, eager = model.explicit_attention, training.model_copy(update={"compile": "off"})
-    machine = compute.prepare(model=model, training=eager, row_length=row_length)
+    machine = compute.prepare(training=eager, **settings)
     model.explicit_attention = explicit
     for block in model.layers:
         block.forward = torch.compile(block.forward, dynamic=False)  # not the block: its hooks do the gathering
@@ -199,12 +231,12 @@ class Spread:
     Both wrappers divide the sum by the number of ranks; `scale` undoes it.
     """
 
-    def __init__(self, model: nn.Module, nats: compute.Nats, ranks: Ranks, dtype: torch.dtype) -> None:
-        self.nats, self.ranks, self.scale = nats, ranks, ranks.size
+    def __init__(self, model: nn.Module, machine: compute.Compute, ranks: Ranks) -> None:
+        self.nats, self.ranks, self.scale = machine.nats, ranks, ranks.size
         if ranks.size == 1:
             return
-        loss = _Loss(model, nats)
-        self.wrapped = _sharded(loss, dtype) if ranks.sharded else _replicated(loss)
+        loss = _Loss(model, machine.nats)
+        self.wrapped = _sharded(loss, machine) if ranks.sharded else _replicated(loss)
 
     def __call__(self, *columns: Tensor) -> Tensor:
         return self.nats(*columns) if self.ranks.size == 1 else self.wrapped(*columns)
@@ -235,13 +267,13 @@ def _replicated(loss: _Loss) -> nn.Module:
     return nn.parallel.DistributedDataParallel(loss, gradient_as_bucket_view=True, **{word: False})
 
 
-def _sharded(loss: _Loss, dtype: torch.dtype) -> Any:
-    """Blocks travel in `dtype`; embedding, norm and what stands between two blocks stay float32, as in one process."""
+def _sharded(loss: _Loss, machine: compute.Compute) -> Any:
+    """Blocks travel in the machine's dtype; embedding, norm and what stands between two blocks stay float32, as in one
+    process. `fully_shard` moves a block to the device and keeps this rank's rows of it before it takes the next."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    device = next(loss.parameters()).device.type
-    mesh = init_device_mesh(device, (distributed.get_world_size(),))
+    mesh, dtype = init_device_mesh(machine.device.type, (distributed.get_world_size(),)), machine.dtype
     blocks = MixedPrecisionPolicy(
         param_dtype=None if dtype == torch.float32 else dtype,
         reduce_dtype=torch.float32,
