@@ -26,15 +26,9 @@ class Training(Config):
 
     steps: int = Field(ge=1, description="optimiser steps")
     batch_size: int = Field(32, ge=1, description="rows in a step")
-<<<<<<< HEAD
     accumulate: int = runtime(1, ge=1, description="pieces a step is computed in; it must divide batch_size")
-    lr: float = Field(3e-3, gt=0, description="learning rate after the warm-up")
-    warmup: int = Field(20, ge=0, description="steps of linear warm-up")
-=======
-    accumulate: int = Field(1, ge=1, description="pieces a step is computed in; it must divide batch_size")
     lr: float = Field(3e-3, gt=0, allow_inf_nan=False, description="learning rate after the warm-up")
     warmup: int = Field(20, ge=0, description="steps of linear warm-up; at most a fifth of all")
->>>>>>> layouts
     schedule: Literal["cosine", "wsd"] = Field("cosine", description="wsd: level, then a linear decay at the end")
     decay_share: float = Field(0.3, ge=0, le=1, description="wsd: share of the steps that decay")
     final_lr: float = Field(0.0, ge=0, le=1, description="learning rate of the last step, as a share of lr")
