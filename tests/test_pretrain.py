@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from lib.errors import UserError
 from lib.model.network import load_model
@@ -81,7 +82,7 @@ def test_the_same_request_gives_the_same_bytes(data_root, monkeypatch):
 
 def test_gradients_added_up_over_pieces_are_those_of_the_whole_batch():
     assert losses(run(accumulate=2, precision="fp32")) == pytest.approx(losses(run(precision="fp32")), rel=1e-4)
-    with pytest.raises(UserError, match="accumulate 3 does not divide batch_size 4"):
+    with pytest.raises(ValidationError, match="found accumulate 3, expected a divisor of batch_size 4"):
         run(accumulate=3)
 
 
