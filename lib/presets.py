@@ -90,7 +90,9 @@ def laptop() -> Chain:
         # The planted near copies lie around Jaccard 0.8; some stay below it, on both sides of the split.
         split=SplitConfig(on_contamination="drop"),
         pretrain=PretrainConfig(steps=300, lr=0.009, max_length=384, copying=0.5, **fast),
-        instruct=InstructConfig(steps=190, lr=0.003, joined=4, **fast),
+        # Rows that are not joined: 28 % empty, but joined by 4 an eager step took 1.96 times as long for 1.39 times the
+        # tokens: on a CPU attention computes what lies in other stories, too.
+        instruct=InstructConfig(steps=190, lr=0.003, **fast),
         align=_careful(),
     )
 
@@ -242,7 +244,7 @@ def alpaca() -> Chain:
         "tokenizer": {"vocab_size": 32_000},
         "instructions": {"layout": "alpaca", "max_length": 512},
         "pretrain": shape | run | {"tied": False, "copying": 0.0},
-        "instruct": recipe | run | {"loss_on": "story", "joined": 1},  # rows for eight GPUs times four pieces
+        "instruct": recipe | run | {"loss_on": "story"},
     }
     return with_overrides(laptop(), changes)
 

@@ -9,6 +9,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -166,8 +167,38 @@ def test_answers_alone_are_scored_in_alpaca():
 
 def test_prompts_that_leave_no_room_for_an_answer_are_named():
     short = inputs("alpaca") | {"base": inputs("natural")["base"]}
-    with pytest.raises(UserError, match="48 of 48 sequences whose prompt alone fills a row of 128 .*max_length 129"):
+    with pytest.raises(UserError, match="12 of 12 held-out sequences whose prompt alone fills a row of 128 .*larger"):
         build(STAGE, InstructConfig(**TINY), short, instruct)
+
+
+def test_examples_longer_than_the_base_can_read_are_dropped_by_default_and_can_be_queried():
+    given = inputs()
+    config = PretrainConfig(**BASE | {"max_length": 45, "steps": 1})
+    plain = {"tokens": tokens_of(given["tokenizer"]), "tokenizer": given["tokenizer"]}
+    short = given | {"base": build(PRETRAIN, config, plain, pretrain)}
+    said: list[str] = []
+    made = build(STAGE, InstructConfig(**TINY), short, instruct, on_progress=lambda text, *_: said.append(text))
+    train = given["tokens"].table().filter(pc.field("split") == "train")
+    long = train.filter(pc.field("length") > 45)["story_id"].to_pylist()  # with the lead it fills `length` positions
+    gone = made.table(table="_dropped")
+    assert sorted(gone["story_id"].to_pylist()) == sorted(long) and set(gone["reason"].to_pylist()) == {"too_long"}
+    assert (made.manifest["counts"]["too_long"], made.manifest["counts"]["train_stories"]) == (
+        len(long),
+        48 - len(long),
+    )
+    assert any(f"{len(long)} stories left out as too_long" in text for text in said)
+    assert not set(made.table(table="seen")["story_id"].to_pylist()) & set(long)
+
+
+def test_joined_rows_hold_as_many_positions_and_are_fuller():
+    plain, joined = run(), run(joined=4)
+    rows = [set(made.table(table="seen")["row"].to_pylist()) for made in (plain, joined)]
+    assert rows == [{0, 1, 2, 3}, {0}]
+    assert joined.facts["fill"] > plain.facts["fill"]
+    losses = joined.table(table="train_steps")["loss"].to_pylist()
+    assert losses[-1] < losses[0] < 5.0
+    padded = [run("padded", joined=j).table(table="seen")["row"].to_pylist() for j in (1, 4)]
+    assert padded[0] == padded[1]  # one story a row: nothing to join
 
 
 def test_tokens_or_a_base_in_another_form_of_their_layout_are_refused(monkeypatch):

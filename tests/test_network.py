@@ -81,6 +81,25 @@ def test_explicit_attention_gives_the_numbers_of_sdpa(documents, kv_heads):
     assert torch.allclose(model(rows, document), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("block", [None, 4, 20])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_row_of_several_stories_may_be_longer_than_any_story(explicit, block):
+    model = tiny()
+    document = torch.arange(60)[None] // 20
+    row = ids(rows=1).repeat(1, 5)
+    with pytest.raises(ValueError, match="60 tokens is longer than the model's max_length 20"):
+        model(row, document)
+    alone = [model(row[:, start : start + 20]) for start in (0, 20, 40)]
+    model.reach(60)
+    model.explicit_attention = explicit
+    for layer in model.layers:
+        layer.attention.block = block
+    assert torch.allclose(model(row, document), torch.cat(alone, dim=1), atol=1e-5)
+    model.explicit_attention = False
+    with pytest.raises(ValueError, match="21 tokens is longer than the model's max_length 20"):
+        model(row[:, :21])  # one story
+
+
 def test_grouped_heads_equal_full_heads_with_repeated_weights():
     grouped, full = tiny(n_kv_heads=2), tiny(n_kv_heads=4)
     weights = grouped.state_dict()

@@ -1,11 +1,15 @@
 """What is decayed, how the learning rate moves, and that a run without numbers stops."""
 
+import math
+
 import pytest
 import torch
+from pydantic import ValidationError
 
 from lib.model.network import Llama, Shape
 from lib.model.optim import Optimizer, lr_share
 from lib.model.training import Diverged, Training
+from lib.stages.instruct import InstructConfig
 
 SHAPE = Shape(vocab_size=31, d_model=16, n_layers=1, n_heads=2, n_kv_heads=2, d_ff=24, max_length=20)
 
@@ -33,6 +37,35 @@ def test_the_learning_rate_is_flat_from_step_to_step():
     # One seed system flipped it tenfold each step.
     shares = [lr_share(step, training=Training(steps=200, warmup=20)) for step in range(200)]
     assert max(abs(a - b) for a, b in zip(shares, shares[1:], strict=False)) < 0.06
+
+
+@pytest.mark.parametrize(("steps", "warmed"), [(300, 60), (15, 3), (4, 0), (100_000, 1000)])
+def test_a_warm_up_takes_at_most_a_fifth_of_the_run(steps, warmed):
+    training = Training(steps=steps, warmup=1000)
+    shares = [lr_share(step, training=training) for step in (*range(min(steps, 2000)), steps - 1)]
+    assert training.warmed == warmed == shares.index(1.0)
+    assert shares[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"betas": (1.5, 0.9)}, "betas.0"),
+        ({"betas": (0.9, 1.0)}, "betas.1"),
+        ({"seed": 2**32}, "seed"),
+        ({"lr": math.inf}, "lr"),
+        ({"batch_size": 8, "accumulate": 3}, "found accumulate 3, expected a divisor of batch_size 8"),
+        (
+            {"batch_size": 8, "accumulate": 4, "joined": 4},
+            "accumulate 4, expected a divisor of batch_size 8 / joined 4",
+        ),
+        ({"batch_size": 6, "joined": 4}, "found joined 4, expected a divisor of batch_size 6"),
+    ],
+)
+def test_what_no_run_could_be_made_with_is_refused_before_any_stage_runs(change, told):
+    with pytest.raises(ValidationError, match=told):
+        InstructConfig(steps=10, **change)
+    assert InstructConfig(steps=10, betas=(0.0, 0.999), seed=2**32 - 1, accumulate=4, joined=8).rows == 4
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.model.packing import Piece, best_fit, pack
+from lib.model.packing import Piece, best_fit, level_fit, pack
 
 REAL = Path(os.environ.get("STORYMILL_REAL_STORIES", "../shared/data/tinystories/train.jsonl"))
 
@@ -60,6 +60,25 @@ def test_every_position_stands_in_one_row_and_no_row_overflows(seed):
         next_of[story] += size
     assert list(next_of.values()) == sizes.tolist()
     assert len(rows) <= sizes.sum() / (0.98 * capacity) + 1  # the last row may be as empty as it comes
+
+
+@pytest.mark.parametrize(("longest", "joined"), [(256, 8), (320, 4), (384, 4), (512, 4), (1024, 2)])
+def test_whole_stories_leave_less_than_2_percent_empty_where_rows_are_joined(longest, joined):
+    for spread in (0.15, 0.3, 0.5):
+        sizes = np.random.Generator(np.random.Philox(key=[2, 2])).lognormal(5.35, spread, 4096).astype(int) + 1
+        sizes = sizes[sizes <= longest]
+        rows = pack(np.arange(len(sizes)), sizes=sizes, capacity=longest * joined, whole=True)
+        assert waste(rows, longest * joined) < 0.02
+        assert sorted(piece for row in rows for piece in row) == [(n, 0, size) for n, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_rows_filled_one_at_a_time_hold_every_story_once(seed):
+    sizes, capacity = drawn(seed), [64, 256, 384, 1024][seed % 4]
+    sizes = sizes[sizes <= capacity]
+    rows = level_fit(np.arange(len(sizes)), sizes=sizes, capacity=capacity)
+    assert sorted(story for row in rows for story in row) == list(range(len(sizes)))
+    assert all(sizes[row].sum() <= capacity for row in rows)
 
 
 def test_stories_that_fit_are_mostly_left_whole():

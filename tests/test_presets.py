@@ -14,6 +14,7 @@ from lib.model import loop, lora
 from lib.model.batches import Batches, Corpus
 from lib.model.network import Llama, Shape
 from lib.model.training import Training
+from lib.overrides import with_overrides
 from lib.presets import PRESETS
 from lib.store import Config, Draft, Stage, build
 from lib.web import choices
@@ -262,6 +263,15 @@ def test_the_table_says_how_large_each_is_and_what_it_needs():
     assert needs["stories110m"] == "text of 32,000 pieces, several GPUs"
     assert needs["alpaca"] == "a base model, several GPUs"
     assert all(row[5].endswith(".") and len(row[5]) <= 120 for row in table.values())
+
+
+def test_a_table_of_values_is_replaced_and_not_added_to():
+    for name, rewards in (("cats", {"concept": 1.0}), ("smoke", {"words": 1.0})):
+        assert PRESETS[name]().align.rewards == rewards
+    assert PRESETS["laptop"]().align.rewards.keys() == {"concept", "words"}
+    changed = with_overrides(PRESETS["laptop"](), {"align": {"rewards": {"words": 2.0}, "updates": 3}})
+    assert (changed.align.rewards, changed.align.updates) == ({"words": 2.0}, 3)
+    assert changed.align.concept == PRESETS["laptop"]().align.concept
 
 
 class TwoSteps(Config):

@@ -21,7 +21,7 @@ Projection = Literal[PROJECTIONS]
 class InstructConfig(Training):
     """Which weights are trained and on which tokens."""
 
-    lr: float = Field(1e-3, gt=0, description="learning rate after the warm-up")
+    lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="learning rate after the warm-up")
     joined: int = Field(
         1, ge=1, description="packed layouts: so many rows of a batch are packed as one, which leaves less of it empty"
     )
