@@ -7,8 +7,9 @@
     POST /v1/completions        the prompt is a text to go on from
 
 Both take model, stream, stop, seed, n, logprobs, max_tokens, temperature, top_p, top_k, min_p and repetition_penalty;
-anything else an OpenAI client sends is ignored, null is as if left out, and a message may come in parts of text. The first chunk, or the answer, also holds `storymill.prompt`: what the
-model was given, and `storymill.forgotten`: how many of the oldest turns had no room.
+anything else an OpenAI client sends is ignored, null is as if left out, and a message may come in parts of text.
+The first chunk, or the answer, also holds `storymill.prompt`: what the model was given, and `storymill.forgotten`: how
+many of the oldest turns had no room.
 Stories are written together, and none depends on who else asks; a few may wait, and who comes after them gets 429 with
 Retry-After. A client that goes away ends its story.
 """
