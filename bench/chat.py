@@ -160,9 +160,7 @@ def first_huggingface() -> Work:
     return work
 
 
-def table(
-    *, rounds: int, stories: str | None, llama2c: str | None, nanogpt: str | None, tinycatstories: str | None
-) -> list[Row]:
+def table(*, rounds: int, stories: str | None, llama2c: str | None, nanogpt: str | None) -> list[Row]:
     """Ours beside Hugging Face's generate. The arguments but `rounds` are those of the other benches."""
     cases = [Case(f"first {name}", __name__, f"first_{name}") for name in ("ours", "huggingface")]
     sizes = (1, 8, 64)

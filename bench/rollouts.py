@@ -105,10 +105,8 @@ def rate(measured: Measured) -> float:
     return measured.figures["tokens"] / measured.cpu_s
 
 
-def table(
-    *, rounds: int, stories: str | None, llama2c: str | None, nanogpt: str | None, tinycatstories: str | None
-) -> list[Row]:
-    """Ours beside three ways to write the same roll-outs. `stories`, `nanogpt` and `tinycatstories` are not needed."""
+def table(*, rounds: int, stories: str | None, llama2c: str | None, nanogpt: str | None) -> list[Row]:
+    """Ours beside three ways to write the same roll-outs. `stories` and `nanogpt` are not needed."""
     import torch
 
     cases = [Case(name, __name__, name) for name in ("ours", "huggingface")]

@@ -50,7 +50,7 @@ def _make(place: Path) -> None:
 
     from bench.texts import markov
     from lib.model.network import Llama, Shape, save_model
-    from lib.text.template import Template
+    from lib.text.template import digest_of
     from lib.text.tokenizer import Tokenizer, train
 
     train(markov(4000), place / "tokenizer.model", PIECES)
@@ -59,7 +59,7 @@ def _make(place: Path) -> None:
     model = Llama(Shape(vocab_size=tokenizer.vocab_size, **SIZES))
     with torch.no_grad():
         model.tok_embeddings.weight.mul_(20)
-    about = {"layout": "natural", "template": Template(tokenizer).digest, "tokenizer": "", "stage": "bench"}
+    about = {"layout": "natural", "template": digest_of("natural"), "tokenizer": "", "stage": "bench"}
     save_model(model, place, **about)
 
 

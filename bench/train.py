@@ -6,10 +6,11 @@ Out:  tokens per CPU-second on one core, tokens per second on two
     ours         what the loop does in a step: compute.prepare (bf16 where it is fast, compiled, attention written
                  out, document mask: two stories a row), forward, backward, clipping, fused AdamW; the memory settings
                  of lib.launch
-    llama2.c     model.py of the checkout given by --llama2c as its train.py uses it on a CPU: float32 (its context is a
-                 nullcontext there), eager, clipping, AdamW unfused
-    nanoGPT      model.py of --nanogpt with about the same size, in the same way; a GPT-2: no gate, learnt positions
-    Hugging Face LlamaForCausalLM in the same shape and way, attention by SDPA
+    llama2.c     model.py of the checkout given by --llama2c as `train.py --device=cpu --compile=False` uses it: float32
+                 (its context is a nullcontext there), eager, clipping, AdamW unfused. The bars are beside this one
+    llama2.c compiled   the same with train.py's default, torch.compile; no bar
+    nanoGPT      model.py of --nanogpt with about the same size, eager, too; a GPT-2: no gate, learnt positions
+    Hugging Face LlamaForCausalLM in the same shape, eager, too, attention by SDPA
 
 Every step has the same number of tokens and they are compiled, warmed up and drawn before the clock starts.
 """
@@ -29,6 +30,7 @@ SIZES: dict[str, tuple[int, ...]] = {
     "15M": (288, 6, 6, 6, 768, 32000, 256, 8, 3),
 }
 BARS = {("260K", 1): 2.5, ("1M", 1): 2.3, ("3M", 1): 3.0, ("15M", 1): 3.6, ("3M", 2): 3.5, ("15M", 2): 3.5}
+PEERS = ("llama2.c", "llama2.c compiled", "nanoGPT", "Hugging Face")
 WARM_UP = 2
 
 
@@ -84,7 +86,7 @@ def ours(size: str, threads: int = 1) -> Work:
 
 
 def _eager(size: str, model: Any, loss_of: Callable[..., Any], threads: int) -> Work:
-    """float32, eager, clipped, AdamW as torch builds it: what llama2.c's and nanoGPT's train.py do on a CPU."""
+    """float32, clipped, AdamW as torch builds it: llama2.c's and nanoGPT's train.py on a CPU with --compile=False."""
     import torch
 
     torch.set_num_threads(threads)
@@ -102,16 +104,19 @@ def _eager(size: str, model: Any, loss_of: Callable[..., Any], threads: int) -> 
     return _steps(size, step)
 
 
-def llama2c(size: str, checkout: str, threads: int = 1) -> Work:
+def llama2c(size: str, checkout: str, threads: int = 1, compiled: bool = False) -> Work:
+    import torch
+
     sys.path.insert(0, checkout)
     from model import ModelArgs, Transformer  # from the checkout
 
     width, layers, heads, kv_heads, hidden, vocabulary, length, *_ = SIZES[size]
     shape = {"dim": width, "n_layers": layers, "n_heads": heads, "n_kv_heads": kv_heads, "hidden_dim": hidden}
     model = Transformer(ModelArgs(**shape, vocab_size=vocabulary, max_seq_len=length))
+    forward = torch.compile(model) if compiled else model
 
     def loss_of(ids_BT: Any, targets_BT: Any) -> Any:
-        model(ids_BT, targets_BT)
+        forward(ids_BT, targets_BT)
         return model.last_loss
 
     return _eager(size, model, loss_of, threads)
@@ -145,28 +150,34 @@ def huggingface(size: str, threads: int = 1) -> Work:
 # ---- the table
 
 
-def table(
-    *, rounds: int, stories: str | None, llama2c: str | None, nanogpt: str | None, tinycatstories: str | None
-) -> list[Row]:
+def table(*, rounds: int, stories: str | None, llama2c: str | None, nanogpt: str | None) -> list[Row]:
     """Ours beside each peer at every size on one core, and beside llama2.c on two."""
     from lib.launch import MALLOC
 
-    peers = {"llama2.c": ("llama2c", {"checkout": llama2c} if llama2c else None)}
-    peers |= {"nanoGPT": ("nanogpt", {"checkout": nanogpt} if nanogpt else None), "Hugging Face": ("huggingface", {})}
+    given = {
+        "llama2.c": ("llama2c", {"checkout": llama2c} if llama2c else None),
+        "llama2.c compiled": ("llama2c", {"checkout": llama2c, "compiled": True} if llama2c else None),
+        "nanoGPT": ("nanogpt", {"checkout": nanogpt} if nanogpt else None),
+        "Hugging Face": ("huggingface", {}),
+    }
     rows: list[Row] = []
-    for (size, threads), bar in BARS.items():
+    for size, threads in BARS:
         what = {"size": size, "threads": threads}
         cases = [Case("ours", __name__, "ours", what, environment=MALLOC, threads=threads)]
         cases += [
-            Case(name, __name__, function, what | given, threads=threads)
-            for name, (function, given) in peers.items()
-            if given is not None and (threads == 1 or name == "llama2.c")
+            Case(name, __name__, function, what | more, threads=threads)
+            for name, (function, more) in given.items()
+            if more is not None and (threads == 1 or name.startswith("llama2.c"))
         ]
-        measured = beside(cases, rounds)
-        stage = f"train {size}, {'one core' if threads == 1 else f'{threads} threads'}"
-        for name in [case.name for case in cases[1:]] or ["llama2.c"]:
-            rows.append(_row(stage, measured, name, bar if name == "llama2.c" else None, threads))
+        rows += rows_of(size, threads, beside(cases, rounds))
     return rows
+
+
+def rows_of(size: str, threads: int, measured: dict[str, Measured]) -> list[Row]:
+    """A row a peer that was measured; the bar is the eager llama2.c's."""
+    stage = f"train {size}, {'one core' if threads == 1 else f'{threads} threads'}"
+    names = [name for name in PEERS if name in measured] or ["llama2.c"]
+    return [_row(stage, measured, name, BARS[size, threads] if name == "llama2.c" else None, threads) for name in names]
 
 
 def _row(stage: str, measured: dict[str, Measured], name: str, bar: float | None, threads: int) -> Row:

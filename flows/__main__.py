@@ -24,6 +24,7 @@ app = App(
 Overrides = overrides.overrides_of(presets.Chain, presets.laptop())
 Changes = Annotated[Overrides | None, Parameter(name="*", group="Settings of each stage (laptop's in brackets)")]
 Source = Annotated[choice.Source, Parameter(name="*")]
+Seed = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 More = Annotated[int | None, Parameter(validator=validators.Number(gte=0))]
 ASIS = choice.Source()
 Model = Literal["aligned", "instruct", "base"]
@@ -165,7 +166,7 @@ def sample(
     count: int = 1,
     temperature: float = 0.8,
     top_p: float = 0.95,
-    seed: int = 0,
+    seed: Seed = 0,
     complete: bool = False,
     top_k: int = 0,
     min_p: float = 0.0,

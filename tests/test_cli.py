@@ -58,6 +58,7 @@ def test_every_command_has_help_and_stands_in_the_readme(command):
         (["report"], "storymill run"),
         (["export", "somewhere"], "storymill run"),
         (["sample", "a story about a cat"], "storymill run"),
+        (["sample", "a cat", "--seed", "-1"], "Must be >= 0"),
         (["frobnicate"], "frobnicate"),
         (["run", "--more", "-5"], "-5"),
         (["generate", "--thin", "a boy", "--more", "3"], "leave out --more"),

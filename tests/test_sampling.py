@@ -242,12 +242,26 @@ def test_nothing_is_drawn_for_no_prefixes_and_for_no_new_tokens(model):
     assert [each.ids for each in Sampler(model).generate([[1], [2]], max_new=0, stop_ids=NEVER)] == [[], []]
 
 
-def test_a_stream_is_the_completion_without_its_stop_id(model):
-    stops = {4, 9, 11}
-    whole = Sampler(model).generate([[1, 7]], max_new=40, temperature=0.8, top_p=0.9, stop_ids=stops, seed=2)[0]
-    told = list(Sampler(model).stream([1, 7], max_new=40, temperature=0.8, top_p=0.9, stop_ids=stops, seed=2))
-    assert whole.ended
-    assert told == whole.ids[:-1]
+@pytest.mark.parametrize("temperature", [1e-46, 1e-44, 1e-30, 9e-7])
+def test_a_temperature_next_to_nothing_takes_the_likeliest_piece(model, temperature):
+    """1e-46 is 0 in float32, which a division would make 1 of; 1e-44 is all but 0."""
+    hows = [Draw(temperature), Draw(), Draw(0.0)]
+    logits_BV = torch.tensor([[0.0, 3.0, 1.0, 2.9]]).expand(3, -1)
+    ids, logprobs = Draws(hows)(logits_BV.clone(), torch.full((3,), 0.999))
+    assert ids.tolist() == [1, 3, 1]
+    assert logprobs[0] == logprobs[2]
+    cold, greedy = (
+        Sampler(model).generate(PREFIXES, max_new=9, temperature=each, stop_ids=NEVER, seed=5)
+        for each in (temperature, 0.0)
+    )
+    assert cold == greedy
+
+
+def test_a_seed_of_numpy_is_a_seed(model):
+    numpys, pythons = (
+        Sampler(model).generate(PREFIXES, max_new=5, stop_ids=NEVER, seed=seed) for seed in (np.int64(3), 3)
+    )
+    assert numpys == pythons
 
 
 def test_more_rows_than_one_batch_come_back_in_their_order(model, monkeypatch):

@@ -187,6 +187,51 @@ def test_a_bad_request_is_explained(client, change, says):
         client.chat.completions.create(**(ASK | change))
 
 
+BROKEN = "a cat \\ud800"  # as JSON has it: half of a character, which no UTF-8 says
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", f'{{"model": "instruct", "messages": [{{"role": "user", "content": "{BROKEN}"}}]}}'),
+        ("chat/completions", f'{{"model": "{BROKEN}", "messages": [{{"role": "user", "content": "a cat"}}]}}'),
+        ("completions", f'{{"model": "base", "prompt": "{BROKEN}"}}'),
+        ("completions", f'{{"model": "base", "prompt": "a cat", "stop": "{BROKEN}"}}'),
+        ("completions", f'{{"model": "base", "prompt": "a cat", "stop": ["x", "{BROKEN}"]}}'),
+        ("completions", '{"model": "base", "prompt": ' + "[" * 30_000),
+        ("completions", '{"model": "base", "prompt": '),
+        ("completions", '{"prompt": "a cat"}'),
+        ("completions", "[]"),
+        ("nothing", "{}"),
+        ("models", "{}"),
+    ],
+    ids=["message", "model", "prompt", "stop", "stops", "nested", "cut", "missing", "list", "page", "method"],
+)
+def test_what_cannot_be_read_is_refused_in_the_shape_of_openai(base_url, path, body):
+    headers = {"Content-Type": "application/json"}
+    answer = httpx.post(f"{base_url}/v1/{path}", content=body, headers=headers)
+    assert answer.status_code == {"nothing": 404, "models": 405}.get(path, 400)
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert len(answer.json()["error"]["message"]) > 8
+
+
+def test_what_openai_allows_is_the_same_request(client):
+    whole = client.chat.completions.create(**ASK)
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "cat"}]
+    nothing = dict.fromkeys(("temperature", "top_p", "n", "stop", "max_completion_tokens", "logprobs", "stream"))
+    same = client.chat.completions.create(**ASK, extra_body=nothing)
+    assert same.choices[0].message.content == whole.choices[0].message.content
+    assert client.chat.completions.create(**(ASK | {"max_tokens": None})).usage.completion_tokens > 24
+    asked = [
+        client.chat.completions.create(**(ASK | {"messages": [{"role": "user", "content": content}]}))
+        for content in ("a\ncat", parts)
+    ]
+    assert asked[0].storymill == asked[1].storymill
+    with pytest.raises(openai.BadRequestError, match="image_url"):
+        image = {"type": "image_url", "image_url": {"url": "x"}}
+        client.chat.completions.create(**(ASK | {"messages": [{"role": "user", "content": [image]}]}))
+
+
 def test_another_host_origin_type_or_size_is_refused(base_url):
     def status(**headers):
         return httpx.post(f"{base_url}/v1/chat/completions", json=ASK, headers=headers).status_code

@@ -17,6 +17,7 @@ Letters: B rows, V vocabulary, M pieces that may be left of it.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from lib.errors import UserError
 
+COLD = 1e-6  # temperatures below count as 0: 1e-39 is hardly a float32, and 1e-46 is 0 there
 WIDE = 2048  # a vocabulary from which on it is worth drawing a block first
 BLOCK = 256
 LIKELY = (64, 512, 4096)  # pieces to look at first: a story model's next piece is nearly always one of the first 64
@@ -33,7 +35,7 @@ LIKELY = (64, 512, 4096)  # pieces to look at first: a story model's next piece 
 class Draw:
     """How one id is drawn from logits. The defaults draw from the model as it is."""
 
-    temperature: float = 1.0  # 0: the likeliest piece
+    temperature: float = 1.0  # 0, or below COLD: the likeliest piece
     top_p: float = 1.0  # the smallest set of likely pieces with this mass
     top_k: int = 0  # so many of the likeliest; 0: all
     min_p: float = 0.0  # what has this share of the likeliest's probability
@@ -51,8 +53,9 @@ class Draws:
 
     def __init__(self, hows: Sequence[Draw], device: torch.device | str = "cpu") -> None:
         hows = hows[:1] if len(set(hows)) == 1 else hows
-        self.greedy, self.sharp = all(how.temperature == 0 for how in hows), any(how.temperature == 0 for how in hows)
-        self.warm = any(how.temperature not in (0, 1) for how in hows)
+        cold = [how.temperature < COLD for how in hows]
+        self.greedy, self.sharp = all(cold), any(cold)
+        self.warm = any(how.temperature != 1 and how.temperature >= COLD for how in hows)
         self.penalised = any(how.repetition_penalty != 1 for how in hows)
         self.most = max(how.top_k for how in hows)
         cuts = [how.top_k > 0 or how.top_p < 1 or how.min_p > 0 for how in hows]
@@ -62,8 +65,8 @@ class Draws:
         def column(name: str) -> Tensor:
             return torch.tensor([[getattr(how, name)] for how in hows], device=device)
 
-        temperature_B1 = column("temperature")
-        self.greedy_B1, self.temperature_B1 = temperature_B1 == 0, torch.where(temperature_B1 == 0, 1, temperature_B1)
+        self.greedy_B1 = torch.tensor(cold, device=device)[:, None]
+        self.temperature_B1 = torch.where(self.greedy_B1, 1, column("temperature"))
         self.top_p_B1, self.top_k_B1, self.min_p_B1 = column("top_p"), column("top_k"), column("min_p")
         self.top_p_B1[self.top_p_B1 == 1] = torch.inf  # rounding lifts the sum to the total before its last pieces
         self.penalty_B1 = column("repetition_penalty")
@@ -173,13 +176,13 @@ def _below(x_B1: Tensor) -> Tensor:
 
 def row_seeds(seed: int | Sequence[int], prefixes: Sequence[Sequence[int]]) -> list[np.random.SeedSequence]:
     """A seed a row: the given one, or one made of the seed, the prefix, and how often it stood further up."""
-    if not isinstance(seed, int):
+    if not isinstance(seed, Integral):
         if len(seed) != len(prefixes):
             raise ValueError(f"found {len(seed)} seeds for {len(prefixes)} rows, expected one a row")
         return [np.random.SeedSequence(int(each)) for each in seed]
     seen: Counter[tuple[int, ...]] = Counter()
     seeds = []
     for prefix in map(tuple, prefixes):
-        seeds.append(np.random.SeedSequence([seed, seen[prefix], *prefix]))
+        seeds.append(np.random.SeedSequence([int(seed), seen[prefix], *prefix]))
         seen[prefix] += 1
     return seeds

@@ -17,7 +17,7 @@ differs by batch size (1e-6 in float32), could tip a draw.
 Letters: B rows, U new rows, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -205,26 +205,6 @@ class Sampler:
                 del waiting[-room:]
             batch.step()
         return [Completion(row.ids, row.logprobs, row.ended) for row in rows]
-
-    def stream(
-        self,
-        prefix: Sequence[int],
-        *,
-        max_new: int,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        stop_ids: set[int],
-        seed: int = 0,
-    ) -> Iterator[int]:
-        """The ids of `generate([prefix], …)`, each as soon as it is drawn; the stop id is not among them."""
-        how, [seeded] = Draw(temperature, top_p, top_k), row_seeds(seed, [prefix])
-        row = self.row(prefix, max_new=max_new, seed=seeded, how=how, stop_ids=frozenset(stop_ids))
-        batch = self.batch([row])
-        batch.join([row])
-        while batch.step():
-            if (piece := row.ids[-1]) not in stop_ids:
-                yield piece
 
     def row(self, prefix: Sequence[int], *, max_new: int, **how: object) -> Row:
         """A row for a Batch, cut to the model's room. Raises UserError if its prefix leaves none."""

@@ -7,8 +7,9 @@
     POST /v1/completions        the prompt is a text to go on from
 
 Both take model, stream, stop, seed, n, logprobs, max_tokens, temperature, top_p, top_k, min_p and repetition_penalty;
-anything else an OpenAI client sends is ignored. The first chunk, or the answer, also holds `storymill.prompt`: what the
-model was given, and `storymill.forgotten`: how many of the oldest turns had no room.
+anything else an OpenAI client sends is ignored, null is as if left out, and a message may come in parts of text.
+The first chunk, or the answer, also holds `storymill.prompt`: what the model was given, and `storymill.forgotten`: how
+many of the oldest turns had no room.
 Stories are written together, and none depends on who else asks; a few may wait, and who comes after them gets 429 with
 Retry-After. A client that goes away ends its story.
 """
@@ -21,14 +22,15 @@ import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from rich.console import Console
+from starlette.exceptions import HTTPException
 
 from lib.errors import UserError
 from lib.model.sampling import BATCH
@@ -45,12 +47,34 @@ MOST = BATCH + 8  # answers on their way: those that are written together, and a
 MOST_CHOICES = 16  # answers to one request
 
 
+def _of_whole_characters(text: str) -> str:
+    """JSON may hold half of a character (\\ud800), which the tokenizer and an answer's UTF-8 have no bytes for."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"found half of a character (a lone surrogate) at {error.start}, expected text") from error
+    return text
+
+
+def _in_one(content: Any) -> Any:
+    """A text; of OpenAI's parts those of text, a line each."""
+    if not isinstance(content, list):
+        return content
+    found = [(part.get("type"), part.get("text")) if isinstance(part, dict) else (None, None) for part in content]
+    if others := [kind for kind, text in found if kind != "text" or not isinstance(text, str)]:
+        raise ValueError(f"found a part of type {str(others[0])[:40]!r}, expected parts of type 'text' with a text")
+    return "\n".join(text for _, text in found)
+
+
+Text = Annotated[str, AfterValidator(_of_whole_characters)]
+
+
 class Ask(BaseModel):
     """What both endpoints take. Unknown fields are ignored: clients send many that mean nothing here."""
 
     model: str
     stream: bool = False
-    stop: str | list[str] | None = None
+    stop: Text | list[Text] | None = None
     seed: int | None = Field(None, ge=0, lt=2**63)
     max_tokens: int = Field(400, ge=1, le=4096)
     temperature: float = Field(0.8, ge=0, le=2)
@@ -60,6 +84,11 @@ class Ask(BaseModel):
     repetition_penalty: float = Field(1.0, gt=0, le=10)
     n: int = Field(1, ge=1, le=MOST_CHOICES)
     logprobs: bool | int | None = None  # of the ids told; not of others beside them
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, body: Any) -> Any:
+        return {name: value for name, value in body.items() if value is not None} if isinstance(body, dict) else body
 
     def asking(self, text: str, mode: str) -> Asking:
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
@@ -74,7 +103,7 @@ class Ask(BaseModel):
 
 class Message(BaseModel):
     role: str
-    content: str
+    content: Annotated[Text, BeforeValidator(_in_one)]
 
 
 class ChatAsk(Ask):
@@ -89,7 +118,7 @@ class ChatAsk(Ask):
 
 
 class TextAsk(Ask):
-    prompt: str
+    prompt: Text
 
     def request(self) -> Asking:
         return self.asking(self.prompt, "opening")
@@ -174,6 +203,10 @@ def _explain_errors(app: FastAPI) -> None:
     async def unreadable(_: Request, error: RequestValidationError) -> JSONResponse:
         told = "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in error.errors()[:3])
         return said(400, told)
+
+    @app.exception_handler(HTTPException)  # no such page, another method, JSON that is nested too deep
+    async def unknown(_: Request, error: HTTPException) -> JSONResponse:
+        return said(error.status_code, str(error.detail), **error.headers or {})
 
     @app.exception_handler(Busy)
     async def busy(_: Request, error: Busy) -> JSONResponse:
