@@ -20,6 +20,10 @@ def share_of_e(prompts, stories):
     return [story.count("e") / max(len(story), 1) for story in stories]
 
 
+def nothing(prompts, stories):
+    return [0.0] * len(stories)
+
+
 FREE = {"distinct_2": 0.0, "concept_per_100": 100.0, "share_ended": 0.0, "val_bits_per_byte": 100.0, "kl": 99.0}
 
 
@@ -418,6 +422,27 @@ def test_a_policy_that_runs_away_is_stopped_at_once(inputs):
     assert made.file("model.safetensors").read_bytes() == inputs["model"].file("model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("limit", [0.3, 0.8])
+def test_a_model_too_far_away_is_not_kept_though_looks_are_rare(inputs, limit):
+    settings = {"updates": 16, "lr": 1e-2, "kl_coef": 0.0, "eval_every": 8}
+    made = run(small(**settings, guards=FREE | {"kl": limit}), inputs)
+    assert f"is above {limit:.3f}" in made.facts["stopped"]
+    assert made.facts["kl"] <= limit
+    of_update = dict(enumerate(made.table(table="updates")["kl"].to_pylist()))  # by the update before: whose stories
+    assert of_update.get(made.facts["kept_update"], 0.0) <= limit
+
+
+def test_the_kl_told_is_that_of_the_kept_model(inputs):
+    made = run(small(updates=2, eval_every=1, lr=1e-2, kl_coef=0.0), inputs)
+    start, kept = made.facts["health_before"], made.facts["health_after"]
+    assert start["kl"] < 1e-9
+    assert made.facts["kept_update"] == 2
+    assert made.facts["kl"] == kept["kl"] > 1e-4
+    untouched = run(small(updates=1, eval_every=1, lr=1e-9, rewards={f"{__name__}.nothing": 1.0}), inputs)
+    assert untouched.facts["kept_update"] == 0
+    assert untouched.facts["kl"] < 1e-9
+
+
 def good(**changed) -> guards.Health:
     numbers = {"reward": 1.0, "distinct_2": 0.5, "concept_per_100": 3.0, "share_ended": 0.9, "val_bits_per_byte": 1.0}
     return guards.Health(**(numbers | changed))
@@ -430,6 +455,7 @@ def good(**changed) -> guards.Health:
         ({"share_ended": 0.7}, "share_ended 0.700 is below 0.720"),
         ({"concept_per_100": 8.5}, "concept_per_100 8.50 is above 8.00"),
         ({"val_bits_per_byte": 1.2}, "val_bits_per_byte 1.200 is above 1.150"),
+        ({"kl": 1.05}, "kl 1.050 is above 1.000"),
     ],
     ids=lambda value: str(value),
 )

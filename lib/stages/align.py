@@ -27,7 +27,7 @@ from lib.text.requests import COLUMNS, instruction, requests
 from lib.text.sources import file_digest
 from lib.text.template import Template, layout_of
 
-STAGE = Stage("align", 3)
+STAGE = Stage("align", 4)
 LORA_DROPOUT = 0.0  # roll-outs are drawn without dropout: with it, the gradient would be that of another policy
 
 
