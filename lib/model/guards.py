@@ -31,7 +31,9 @@ class Limits(Config):
     concept_per_100: float = Field(8.0, gt=0, description="most concept words in 100 words")
     share_ended: float = Field(0.8, ge=0, le=1, description="least share that ends, as a share of the start model's")
     val_bits_per_byte: float = Field(1.15, ge=1, description="most held-out bits per byte, over the start model's")
-    kl: float = Field(1.0, gt=0, description="most nats a token from the start model, in an update's or a look's stories")
+    kl: float = Field(
+        1.0, gt=0, description="most nats a token from the start model, in an update's or a look's stories"
+    )
 
 
 @dataclass(frozen=True)
