@@ -474,11 +474,13 @@ def test_a_model_too_far_away_is_not_kept_though_looks_are_rare(inputs):
 
 
 def test_the_kl_told_is_that_of_the_kept_model(inputs):
-    made = run(small(updates=2, eval_every=1, lr=1e-2, kl_coef=0.0), inputs)
+    settings = {"updates": 8, "prompts_per_update": 8, "lr": 1e-2, "kl_coef": 0.0, "heldout_prompts": 5}
+    made = run(small(**settings, eval_every=8), inputs)
     start, kept = made.facts["health_before"], made.facts["health_after"]
     assert start["kl"] < 1e-9
-    assert made.facts["kept_update"] == 2
-    assert made.facts["kl"] == kept["kl"] > 1e-4
+    assert made.facts["kept_update"] == 8
+    assert made.facts["kl"] == kept["kl"] != made.table(table="updates")["kl"][-1].as_py()
+    assert kept["kl"] > 0.1
     untouched = run(small(updates=1, eval_every=1, lr=1e-9, rewards={f"{__name__}.nothing": 1.0}), inputs)
     assert untouched.facts["kept_update"] == 0
     assert untouched.facts["kl"] < 1e-9

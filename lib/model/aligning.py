@@ -78,9 +78,7 @@ class Aligning(Config):
             if not prompt.strip():
                 raise ValueError(f"found the prompt {prompt!r}, expected words; leave it out")
             if odd := SURROGATE.search(prompt):
-                raise ValueError(
-                    f"found {odd[0]!r} in the prompt {prompt!r}, half of a character that no text can hold; leave it out"
-                )
+                raise ValueError(f"found {odd[0]!r} in the prompt {prompt!r}, half of a character; leave it out")
         return prompts
 
     @model_validator(mode="after")

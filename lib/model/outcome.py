@@ -4,8 +4,8 @@ In:   a Run (lib/model/alignment.py) that is done, its policy with the weights t
 Out:  rollouts, updates, evals, scored, _record/speed; facts: reward_before and _after on held-out prompts that had no
       part in choosing the model, reward_gain_error (the standard error of their difference, prompt by prompt), and so
       each part of the reward (concept_before, …); chosen_by_before and _after (the same reward on the prompts that
-      chose); kl (nats per token, in the kept model's answers to those); val_bits_per_byte_before and _after; health_before and
-      _after (what the guards saw); kept_update; looks; stopped (why, or empty)
+      chose); kl (nats per token, in the kept model's answers to those); val_bits_per_byte_before and _after;
+      health_before and _after (what the guards saw); kept_update; looks; stopped (why, or empty)
 """
 
 import math
