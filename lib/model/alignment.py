@@ -136,11 +136,8 @@ def learn(run: Run, update: int) -> tuple[dict[str, Any], guards.Health]:
     for row in rollouts.rows(written, scores, seen.advantages_B.tolist(), kl_B, seen.pairs):
         run.log.add("rollouts", update=update + 1, story_id=run.prompts[row["prompt"]], **row)
     seconds = time.perf_counter() - started
-    speed = {
-        "tokens_per_s": sum(map(len, kl)) / seconds,
-        "mfu": None,
-        "seconds": seconds,
-    }  # writing is not bound by FLOP/s
+    tokens_per_s = sum(map(len, kl)) / seconds
+    speed = {"tokens_per_s": tokens_per_s, "mfu": None, "seconds": seconds}  # writing is not bound by FLOP/s
     run.log.add("speed", step=update + 1, **speed, memory_mb=gauge.memory_mb(run.policy.norm.weight.device))
     now = health(run, written, scores, kl=per_token(kl))
     row = {"update": update + 1, "heldout_reward": None}
