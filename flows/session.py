@@ -83,6 +83,8 @@ def start(config: StoriesConfig) -> str:
         stages.external("ingest", config.ingest)  # a missing file is said before anything is started
     if adopted := getattr(config, "adopt", None):
         stages.external("adopt", adopted)
+    if aligned := getattr(config, "align", None):
+        stages.external("align", aligned)
     page = server.ensure()
     os.environ.setdefault(
         "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT", "%(asctime)s  %(task_run_name)-15s %(message)s"

@@ -217,12 +217,17 @@ def natural() -> Chain:
 
 
 def cats() -> Chain:
-    """pHaeusler/tinycatstories on the laptop's base model: its loss, its KL_FACTOR 6000, 100 updates of 1,000 stories.
+    """pHaeusler/tinycatstories on the laptop's base model: its loss and optimizer, 100 updates of 1,000 stories.
 
+    Its KL_FACTOR 6000 is of a mean over 50,257 pieces, 0.119 a nat; over the 2,048 here the same is 244.5. AdamW is
+    torch's own, with nothing clipped.
     The reward is the cosine to "cat" of the opening and 4 new tokens, and the loss is divided by 10 all the same, as
     there. Added: held-out openings, a row for every roll-out, and guards, which stop at its "cat cat cat".
     """
-    form = {"form": "tinycatstories", "kl_factor": 6000.0, "length": 10, "max_new": 4, "unfinished_penalty": 0.0}
+    kl_factor = 6000.0 * laptop().tokenizer.vocab_size / 50_257
+    adamw = {"betas": (0.9, 0.999), "weight_decay": 0.01, "clip": None}
+    form = {"form": "tinycatstories", "kl_factor": kl_factor, "length": 10, "max_new": 4, "unfinished_penalty": 0.0}
+    form |= adamw
     asked = {"prompts": ("Once upon a time there was",), "prompts_per_update": 1, "samples_per_prompt": 1000}
     steps = {"updates": 100, "lr": 1e-5, "warmup": 0, "eval_every": 10, "concept": "cat"}
     free = {"anchor_coef": 0.0, "guards": {"val_bits_per_byte": 1.15}, "rewards": {"concept": 1.0}}

@@ -141,7 +141,8 @@ QUOTED = {
         "instruct.loss_on": "all",
         "instruct.lr": 5e-4,
     },
-    "cats": {  # reinforce.py: NUM_EPOCHS 100, BATCH_SIZE 1000, NUM_TOKENS 10, LR 1e-5, KL_FACTOR 6000
+    "cats": {  # reinforce.py: NUM_EPOCHS 100, BATCH_SIZE 1000, NUM_TOKENS 10, LR 1e-5, KL_FACTOR 6000,
+        # torch's AdamW(lr=LR), no clipping; its model has 50,257 pieces, of which a nat of KL weighs 6000 / 50,257
         "align.form": "tinycatstories",
         "align.updates": 100,
         "align.prompts": ("Once upon a time there was",),
@@ -149,7 +150,10 @@ QUOTED = {
         "align.length": 10,
         "align.max_new": 4,
         "align.lr": 1e-5,
-        "align.kl_factor": 6000.0,
+        "align.kl_factor": 6000 / 50_257 * 2048,
+        "align.betas": (0.9, 0.999),
+        "align.weight_decay": 0.01,
+        "align.clip": None,
         "align.concept": "cat",
         "align.prompts_per_update": 1,
         "align.rewards": {"concept": 1.0},

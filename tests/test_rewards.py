@@ -35,6 +35,14 @@ def divides_by_zero(prompts, stories):
     return [float("nan")] * len(stories)
 
 
+def forgets_to_return(prompts, stories):
+    return None
+
+
+def knows_one(prompts, stories):
+    return [1.0, None][: len(stories)]
+
+
 @needs_embed
 def test_embeddings_are_those_of_sentence_transformers():
     # First four components by sentence-transformers 6.2.0 from the same weights, float32.
@@ -109,7 +117,7 @@ def test_rewards_that_cannot_be_are_refused(weights, told):
         Rewards(weights, concept="cat")
 
 
-@pytest.mark.parametrize("name", ["forgets_one", "divides_by_zero"])
+@pytest.mark.parametrize("name", ["forgets_one", "divides_by_zero", "forgets_to_return", "knows_one"])
 def test_a_reward_that_gives_no_number_for_a_story_is_named(name):
     with pytest.raises(UserError, match=f"{name}.*one finite number each"):
         Rewards({f"{__name__}.{name}": 1.0}, concept="")(["a", "b"], ["c", "d"])

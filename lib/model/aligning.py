@@ -5,14 +5,17 @@ With lr 1e-3 the policy ran 1.4 nats a token away from the reference in five upd
 stayed below 0.2 after eight.
 """
 
+import re
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lib.model.guards import Limits
 from lib.model.training import LARGEST_SEED
 from lib.store import Config, runtime
 from lib.text.judge import JudgeConfig
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Aligning(Config):
@@ -57,7 +60,9 @@ class Aligning(Config):
     lr: float = Field(3e-4, gt=0, description="learning rate after the warm-up")
     warmup: int = Field(2, ge=0, description="updates of linear warm-up")
     final_lr: float = Field(1.0, ge=0, le=1, description="the last update's learning rate, as a share of lr; linear")
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: any")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's two memories")
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW, on every weight")
     temperature: float = Field(1.0, gt=0, description="of the stories; the policy is the model at this temperature")
     max_new: int = Field(224, ge=1, description="most tokens of a story; the model's max_length bounds it too")
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="of prompts and stories")
@@ -70,6 +75,16 @@ class Aligning(Config):
     checkpoint_every: int = runtime(5, ge=1, description="updates between two checkpoints")
     device: str = runtime("auto", description="auto: cuda if there is one, else cpu")
     threads: int | None = runtime(None, ge=1, description="processor threads; all if not given")
+
+    @field_validator("prompts")
+    @classmethod
+    def _can_be_asked(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        for prompt in prompts:
+            if not prompt.strip():
+                raise ValueError(f"found the prompt {prompt!r}, expected words; leave it out")
+            if odd := SURROGATE.search(prompt):
+                raise ValueError(f"found {odd[0]!r} in the prompt {prompt!r}, half of a character; leave it out")
+        return prompts
 
     @model_validator(mode="after")
     def _can_be_learned(self) -> Self:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib.model import ascent, gauge, guards, heldout, outcome, rollouts
+from lib.model import ascent, gauge, guards, heldout, outcome, reinforce, rollouts
 from lib.model.aligning import Aligning
 from lib.model.ascent import Climber
 from lib.model.batches import Batch, Batches
@@ -97,6 +97,8 @@ def take_update(run: Run, update: int) -> None:
     run.first = run.first or now
     limits = run.config.guards
     run.stopped = guards.run_away(row["kl"], limits)
+    if run.stopped and run.best_update == update:  # the look before kept the model that wrote these stories
+        run.best, run.best_update, run.best_weights = run.start, 0, run.start_weights
     alarms = guards.breaches(now, start=run.first, limits=limits)
     if not run.stopped and (alarms or is_due(update, run.config.eval_every, run.config.updates)):
         row |= look(run, update)
@@ -137,24 +139,43 @@ def learn(run: Run, update: int) -> tuple[dict[str, Any], guards.Health]:
     kl_B = [float(each.mean()) for each in kl]
     for row in rollouts.rows(written, scores, seen.advantages_B.tolist(), kl_B, seen.pairs):
         run.log.add("rollouts", update=update + 1, story_id=run.prompts[row["prompt"]], **row)
-    tokens = sum(map(len, kl))
     seconds = time.perf_counter() - started
-    speed = {"tokens_per_s": tokens / seconds, "mfu": None, "seconds": seconds}  # writing is not bound by FLOP/s
+    tokens_per_s = sum(map(len, kl)) / seconds
+    speed = {"tokens_per_s": tokens_per_s, "mfu": None, "seconds": seconds}  # writing is not bound by FLOP/s
     run.log.add("speed", step=update + 1, **speed, memory_mb=gauge.memory_mb(run.policy.norm.weight.device))
-    now = health(run, written, scores)
-    row = {"update": update + 1, "kl": math.fsum(float(each.sum()) for each in kl) / tokens, "heldout_reward": None}
+    now = health(run, written, scores, kl=per_token(kl))
+    row = {"update": update + 1, "heldout_reward": None}
     row |= asdict(taken) | {"pairs": len(seen.pairs) if run.config.form == "dpo" else None}
     return row | asdict(now), now
 
 
-def health(run: Run, written: Sequence[Rollout], scores: Scores, bits_per_byte: float | None = None) -> guards.Health:
+def health(
+    run: Run,
+    written: Sequence[Rollout],
+    scores: Scores,
+    bits_per_byte: float | None = None,
+    kl: float | None = None,
+) -> guards.Health:
+    """The policy's stories in numbers; their `kl` is measured where it is not known."""
     return guards.health(
         concept=run.config.concept,
         stories=[each.text for each in written],
         ended=[each.completion.ended for each in written],
         reward=mean(scores.total),
         val_bits_per_byte=bits_per_byte,
+        kl=per_token(kl_to_start(run, written)) if kl is None else kl,
     )
+
+
+def kl_to_start(run: Run, written: Sequence[Rollout]) -> list[torch.Tensor]:
+    """k3 at every generated token of the policy's stories, in nats."""
+    reference = run.climber.logprobs_of_drawn(run.climber.reference, written)
+    policy = [torch.tensor(each.completion.logprobs) for each in written]
+    return [reinforce.kl_of_drawn(*each, "k3") for each in zip(policy, reference, strict=True)]
+
+
+def per_token(kl: Sequence[torch.Tensor]) -> float:
+    return math.fsum(float(each.sum()) for each in kl) / sum(map(len, kl))
 
 
 def roll_out(run: Run, update: int) -> list[Rollout]:

@@ -66,7 +66,8 @@ class Climber:
 
     def __post_init__(self) -> None:
         weights = [weight for weight in self.policy.parameters() if weight.requires_grad]
-        self.optimizer = torch.optim.AdamW(weights, lr=self.config.lr, betas=(0.9, 0.95), weight_decay=0.0)
+        settings = {"betas": self.config.betas, "weight_decay": self.config.weight_decay}
+        self.optimizer = torch.optim.AdamW(weights, lr=self.config.lr, **settings)
 
     @property
     def device(self) -> torch.device:
@@ -113,7 +114,7 @@ def step(climber: Climber, seen: Round, *, update: int, epoch: int) -> Taken:
     anchor_nats = pull(climber, update * config.epochs + epoch)
     loss += config.anchor_coef * (anchor_nats or 0.0)
     weights = optimizer.param_groups[0]["params"]
-    norm = float(torch.nn.utils.clip_grad_norm_(weights, config.clip))
+    norm = float(torch.nn.utils.clip_grad_norm_(weights, config.clip or math.inf))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise Diverged(f"update {update + 1}: loss {loss}, gradient norm {norm}; use a smaller lr (now {config.lr:g})")
     optimizer.param_groups[0]["lr"] = lr_of(config, update)

@@ -10,7 +10,8 @@ gets one look more, part of the way back to the start model (`step_back` in lib/
 
 Between two looks every update's own stories are watched: where they break a limit that the first update's stories (the
 start model's) set, a look follows at once, whatever `eval_every` says; and an update that is further than `kl` from the
-reference ends the run. So a collapse is found out by the update after it: its stories are the collapsed model's.
+reference ends the run. So a collapse is found out by the update after it: its stories are the collapsed model's. Where
+the look before that update kept this very model, the start model is kept instead.
 """
 
 import math
@@ -31,18 +32,21 @@ class Limits(Config):
     concept_per_100: float = Field(8.0, gt=0, description="most concept words in 100 words")
     share_ended: float = Field(0.8, ge=0, le=1, description="least share that ends, as a share of the start model's")
     val_bits_per_byte: float = Field(1.15, ge=1, description="most held-out bits per byte, over the start model's")
-    kl: float = Field(1.0, gt=0, description="most nats a token from the start model, over an update's stories")
+    kl: float = Field(
+        1.0, gt=0, description="most nats a token from the start model, in an update's or a look's stories"
+    )
 
 
 @dataclass(frozen=True)
 class Health:
-    """A model's answers to the held-out prompts, in numbers."""
+    """A model's stories, at a look its answers to the held-out prompts, in numbers."""
 
     reward: float
     distinct_2: float
     concept_per_100: float
     share_ended: float
     val_bits_per_byte: float | None = None
+    kl: float | None = None  # nats a generated token, against the start model
 
 
 def concept_per_100(concept: str, stories: Sequence[str]) -> float:
@@ -59,6 +63,7 @@ def health(
     ended: Sequence[bool],
     reward: float,
     val_bits_per_byte: float | None = None,
+    kl: float | None = None,
 ) -> Health:
     return Health(
         reward=reward,
@@ -66,6 +71,7 @@ def health(
         concept_per_100=concept_per_100(concept, stories),
         share_ended=sum(ended) / len(ended),
         val_bits_per_byte=val_bits_per_byte,
+        kl=kl,
     )
 
 
@@ -80,11 +86,13 @@ def breaches(now: Health, *, start: Health, limits: Limits) -> list[str]:
     most = limits.val_bits_per_byte * (start.val_bits_per_byte or math.inf)
     if (now.val_bits_per_byte or 0.0) > most:
         told.append(f"val_bits_per_byte {now.val_bits_per_byte:.3f} is above {most:.3f}")
+    if too_far := run_away(now.kl or 0.0, limits):
+        told.append(too_far)
     return told
 
 
 def run_away(kl: float, limits: Limits) -> str:
-    """Why an update this far from the start model ends the run, in nats a token; empty where it does not."""
+    """Why a model this far from the start model ends the run, in nats a token; empty where it does not."""
     return f"kl {kl:.3f} is above {limits.kl:.3f}" if kl > limits.kl else ""
 
 

@@ -4,9 +4,9 @@ In:   a Run (lib/model/alignment.py) that is done, its policy with the weights t
 Out:  rollouts, updates, evals, scored, _record/speed; facts: reward_before and _after on held-out prompts that had no
       part in choosing the model, reward_gain_error (the standard error of their difference, prompt by prompt), and so
       each part of the reward (concept_before, …); chosen_by_before and _after (the same reward on the prompts that
-      chose); kl (nats per token, of the kept model's update); val_bits_per_byte_before and _after; health_before and
-      _after (what the guards saw); kept_update; kept_share (1; after a step back the share of the way from the start
-      model to the last update's: kept_update is then one more than updates, kl that of the whole way); looks; stopped
+      chose); kl (nats per token, in the kept model's answers to those); val_bits_per_byte_before and _after;
+      health_before and _after (what the guards saw); kept_update; kept_share (1; after a step back the share of the way
+      from the start model to the last update's: kept_update is then one more than updates); looks; stopped
 """
 
 import math
@@ -33,18 +33,17 @@ def write(run: "Run") -> None:
         rows = [columns(row) for row in run.log.rows.get(table, [])]
         run.draft.write_table(f"{name}.parquet", pa.Table.from_pylist(rows, schema=schema))
     run.draft.write_table("_seen/scored.parquet", heldout.scored(run.val))
-    updates = {each["update"]: each for each in run.log.rows["updates"]}
     run.draft.fact(
         **gain(run),
         chosen_by_before=run.start.reward,
         chosen_by_after=run.best.reward,
-        kl=updates[min(run.best_update, max(updates))]["kl"] if run.best_update else 0.0,
+        kl=run.best.kl,
         val_bits_per_byte_before=run.start.val_bits_per_byte,
         val_bits_per_byte_after=run.best.val_bits_per_byte,
         bits_per_byte=run.best.val_bits_per_byte,
         health_before=asdict(run.start),
         health_after=asdict(run.best),
-        updates=len(updates),
+        updates=len(run.log.rows["updates"]),
         kept_update=run.best_update,
         kept_share=run.kept_share,
         looks=len(run.log.rows["evals"]),

@@ -9,9 +9,9 @@ A reward is anything that can be called with (prompts, stories) and returns a fl
 
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from lib.errors import UserError
 from lib.store import Progress
@@ -110,8 +110,18 @@ def imported(path: str) -> Reward:
 
 def checked(name: str, values: Sequence[float], expected: int) -> list[float]:
     """The values as floats; UserError unless there is a finite one for each story."""
-    floats = [float(value) for value in values]
-    if len(floats) != expected or not all(map(math.isfinite, floats)):
-        odd = next((value for value in floats if not math.isfinite(value)), f"{len(floats)} values")
-        raise UserError(f"the reward {name!r} gave {odd} for {expected} stories, expected one finite number each")
+    given = list(values) if isinstance(values, Iterable) else [values]
+    floats = [number(value) for value in given]
+    if values is None or len(floats) != expected or not all(map(math.isfinite, floats)):
+        odd = [value for value, known in zip(given, floats, strict=True) if not math.isfinite(known)]
+        found = repr(odd[0]) if odd else f"{len(floats)} values"
+        raise UserError(f"the reward {name!r} gave {found} for {expected} stories, expected one finite number each")
     return floats
+
+
+def number(value: Any) -> float:
+    """`value` as a float; NaN for what is no number, such as None."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: a tensor of several
+        return math.nan

@@ -10,6 +10,7 @@ Held-out ones are those of val rows that are not among them; one half chooses th
 reward_before and reward_after are of the other half.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -24,7 +25,6 @@ from lib.model.aligning import Aligning
 from lib.model.shape import PROJECTIONS
 from lib.store import Dataset, Draft, Stage
 from lib.text.requests import COLUMNS, instruction, requests
-from lib.text.sources import file_digest
 from lib.text.template import Template, layout_of
 
 STAGE = Stage("align", 4)
@@ -36,8 +36,11 @@ class AlignConfig(Aligning):
 
 
 def external(config: AlignConfig) -> dict[str, str]:
-    """A digest of the file that prompts come from: part of the dataset's name."""
-    return {config.prompts_file: file_digest(config.prompts_file)} if config.prompts_file else {}
+    """A digest of the file that prompts come from: part of the dataset's name. UserError for one without prompts."""
+    if not config.prompts_file:
+        return {}
+    given_prompts(config)
+    return {config.prompts_file: hashlib.sha256(Path(config.prompts_file).read_bytes()).hexdigest()}
 
 
 def align(
@@ -180,10 +183,20 @@ def prompts_of(stories: Dataset, config: AlignConfig, template: Template, layout
 
 
 def given_prompts(config: AlignConfig) -> list[str]:
-    """The prompts that the config gives. UserError for a file without one."""
+    """The prompts that the config gives. UserError for a file that cannot be read or holds none."""
     if not config.prompts_file:
         return list(config.prompts)
-    lines = [line.strip() for line in Path(config.prompts_file).read_text(encoding="utf-8").splitlines()]
+    expected = "expected a text file in UTF-8, one prompt a line"
+    try:
+        text = Path(config.prompts_file).read_text(encoding="utf-8")
+    except OSError as error:
+        told = f"found align.prompts_file {config.prompts_file}, which cannot be read ({error.strerror}, looked in "
+        raise UserError(f"{told}{Path.cwd()}), {expected}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        told = f"{config.prompts_file}, line {line}: found the byte {error.object[error.start]:#x}, {expected}"
+        raise UserError(f"{told}; save it anew in UTF-8") from error
+    lines = [line.strip() for line in text.splitlines()]
     if not (found := [line for line in lines if line]):
         raise UserError(f"{config.prompts_file} holds no prompt, expected one a line")
     return found
