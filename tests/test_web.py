@@ -393,6 +393,8 @@ def test_several_answers_to_one_request_differ_and_are_counted_together(client):
     assert len(set(texts)) == 3
     assert texts[0] == client.chat.completions.create(**ASK).choices[0].message.content
     assert whole.usage.completion_tokens == sum(len(choice.logprobs.content) for choice in whole.choices)
+    for choice in whole.choices:
+        assert "".join(each.token for each in choice.logprobs.content) == choice.message.content
     streamed, scores = ["", "", ""], [[], [], []]
     for chunk in client.chat.completions.create(stream=True, **ask):
         [choice] = chunk.choices

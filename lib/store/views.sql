@@ -198,7 +198,7 @@ left join (
            (facts->>'instruction_rules_version')::int as instruction_rules_version
     from manifests where stage = 'clean' and shown
 ) as judged on true
-left join (select * from drops where stage <> 'tokens') as gone using (story_id)
+left join (select * from drops where stage not in ('tokens', 'instruct')) as gone using (story_id)
 left join split as kept using (story_id)
 left join (
     select story_id, cluster_id from dedup_dropped

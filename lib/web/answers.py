@@ -48,10 +48,15 @@ class Shape:
         return {"index": place, **body, "logprobs": self.logprobs(telling, told), "finish_reason": finish}
 
     def logprobs(self, telling: Telling, told: int) -> dict[str, Any] | None:
-        """Nats at the row's temperature, as the sampler gives them; an id's text is its own, without company."""
+        """Nats at the row's temperature, as the sampler gives them; an id's text is what it adds to the one before."""
         if not self.scored:
             return None
-        scores = [(self.decode([piece]), value) for piece, value in telling.scores[told:]]
+        ids = telling.begun + [piece for piece, _ in telling.scores]
+        first = len(telling.begun) + told
+        scores = [
+            (self.decode(ids[max(at - 1, 0) : at + 1])[len(self.decode(ids[max(at - 1, 0) : at])) :], value)
+            for at, (_, value) in enumerate(telling.scores[told:], first)
+        ]
         if not self.chat:
             return {"tokens": [text for text, _ in scores], "token_logprobs": [value for _, value in scores]}
         more = {"top_logprobs": []}

@@ -64,6 +64,7 @@ class Telling:
     ticket: Ticket = field(repr=False)
     unfolding: Unfolding = field(repr=False)
     forgotten: int = 0  # earlier turns for which there was no room
+    begun: list[int] = field(default_factory=list, repr=False)  # the opening's last id, where its text goes on
     scores: list[tuple[int, float]] = field(default_factory=list, repr=False)  # the ids told, their log-probabilities
     ended: bool = False  # the model, or a stop string, ended it; otherwise the room did
 
@@ -163,7 +164,8 @@ class Engine:
         # An opening is decoded together with its story: alone, the story would lose the blank it starts with.
         unfolding = Unfolding(decode, found.ids if asking.mode == "opening" else (), stops)
         ticket = Ticket(self.desk, row)
-        return Telling(self.shown(found.ids), len(found.ids), ticket, unfolding, found.forgotten)
+        begun = found.ids[-1:] if asking.mode == "opening" else []
+        return Telling(self.shown(found.ids), len(found.ids), ticket, unfolding, found.forgotten, begun)
 
     def shown(self, ids: Sequence[int]) -> str:
         """Ids as text with `<s>` and `</s>` where the control pieces stand."""
