@@ -8,6 +8,7 @@ import torch
 
 from flows import wiring
 from flows.__main__ import Overrides
+from lib import stages
 from lib.choice import Source, chosen, require_base
 from lib.errors import UserError
 from lib.model import loop, lora
@@ -339,3 +340,20 @@ def test_two_steps_at_true_width(name):
 
 
 WATCHED = ("tok_embeddings.weight", "layers.0.attention.wq.weight", "layers.0.feed_forward.w2.weight", "norm.weight")
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("name", ["cindy15m", "natural"])
+def test_two_steps_of_instruct_at_true_width(name, data_root):
+    """The stage itself: cindy15m's LoRA on padded rows, natural's packed ones. The vocabulary is the test's."""
+    chain, tokenizer = PRESETS[name](), tokenizer_of()
+    few = FEW | {"steps": 2, "max_length": 400, "precision": "fp32"}
+    tokens = {layout: tokens_of(tokenizer, layout=layout) for layout in ("pretrain", chain.instructions.layout)}
+    given = {"tokens": tokens["pretrain"], "tokenizer": tokenizer}
+    base = stages.build("pretrain", chain.pretrain.model_copy(update=few), given)
+    config = chain.instruct.model_copy(update=FEW | {"steps": 2, "joined": 1, "precision": "fp32"})
+    asked = {"base": base, "tokens": tokens[chain.instructions.layout], "tokenizer": tokenizer}
+    made = stages.build("instruct", config, asked)
+    assert [row["loss"] > 0 for row in made.table(table="train_steps").to_pylist()] == [True, True]
+    assert made.facts.get("trained_params") == {"cindy15m": 27_648, "natural": None}[name]
+    assert made.fingerprint != base.fingerprint
