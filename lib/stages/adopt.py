@@ -37,7 +37,14 @@ class AdoptConfig(Config):
 
 
 def external(config: AdoptConfig) -> dict[str, str]:
-    """sha256 of every file that is read: another model under the same path is another dataset."""
+    """sha256 of every file that is read: another model under the same path is another dataset.
+
+    What a config.json asks for that the network has not is said here: before a plan is made or a story is bought.
+    """
+    from lib.model import hub
+
+    if folder := _folder(config):
+        hub.shape_of(hub.config_of(folder), config.max_length)
     return {path.name: _digest(path) for path in _files(config)}
 
 
