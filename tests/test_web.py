@@ -80,7 +80,7 @@ def test_the_openai_client_streams_what_it_also_gets_whole(client):
     chunks = list(client.chat.completions.create(stream=True, **ASK))
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert streamed == whole.choices[0].message.content
-    assert len(chunks) > 5
+    assert len(chunks) > 2  # the first, the last, and text between: how much comes at once is the machine's affair
     assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
     assert chunks[-1].usage == whole.usage
     assert chunks[0].storymill["prompt"] == "</s>Write a story about a cat<s>"
