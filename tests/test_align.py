@@ -446,7 +446,7 @@ def test_a_collapse_is_stopped_in_the_update_that_shows_it(inputs, eval_every):
     assert all(share <= limits.concept_per_100 for share in shares[:-1])  # not one update passed after it showed
     start, kept = (guards.Health(**made.facts[f"health_{when}"]) for when in ("before", "after"))
     assert guards.breaches(kept, start=start, limits=limits) == []
-    assert made.facts["kept_update"] < len(updates)
+    assert made.facts["kept_update"] != len(updates)  # one more than that: a step back towards the start
     # Without guards the same run goes on to tell of little else.
     free = small(**settings | {"updates": 12, "guards": limits.model_copy(update=FREE)})
     told = run(free, inputs | {"model": model})
