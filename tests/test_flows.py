@@ -44,7 +44,7 @@ def deployed(prefect_home, tmp_path_factory):
     wait_for(lambda: runs.api(prefect_home, "/work_pools/storymill/workers/filter", {}), 60)
     yield data
     os.kill(child.pid, signal.SIGINT)
-    child.wait(30)
+    child.wait(120)
 
 
 def wait_for(what, seconds):
