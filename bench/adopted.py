@@ -10,28 +10,16 @@ them. Neither BOS nor EOS is scored: llama2.c's stories have no EOS.
 """
 
 import json
-import math
 import os
 import re
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
+from lib.model.scoring import StoryLoss, story_losses
 from lib.store import Dataset
 
 MOST_IDS = 512
-
-
-@dataclass(frozen=True)
-class Measured:
-    nats: float
-    tokens: int
-    bytes: int
-
-    @property
-    def bits_per_byte(self) -> float:
-        return self.nats / math.log(2) / self.bytes
 
 
 def plain(text: str) -> str:
@@ -39,10 +27,9 @@ def plain(text: str) -> str:
     return re.sub(r"\s*\n\s*", "\n", text).strip().encode("ascii", "ignore").decode()
 
 
-def measure(model: Dataset, stories: Path) -> Measured:
+def measure(model: Dataset, stories: Path) -> StoryLoss:
     """The loss of an adopted model over these stories."""
     from lib.model.network import load_model
-    from lib.model.scoring import story_losses
     from lib.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(model.file("tokenizer.model"))
@@ -50,7 +37,7 @@ def measure(model: Dataset, stories: Path) -> Measured:
     ids = [[tokenizer.bos_id, *tokenizer.encode(text)][:MOST_IDS] for text in texts]
     num_bytes = [len(tokenizer.decode(each).encode()) for each in ids]
     losses = story_losses(load_model(model.path), ids, num_bytes)
-    return Measured(sum(loss.nats for loss in losses), sum(loss.tokens for loss in losses), sum(num_bytes))
+    return StoryLoss(sum(loss.nats for loss in losses), sum(loss.tokens for loss in losses), sum(num_bytes))
 
 
 def main() -> None:

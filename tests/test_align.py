@@ -554,19 +554,3 @@ def test_of_a_stopped_run_a_share_of_the_way_is_kept_that_is_within_the_limit(in
     assert 0 < kept["kept_share"] < 1
     assert kept["val_bits_per_byte_after"] <= limit * kept["val_bits_per_byte_before"]
     assert kept["chosen_by_after"] > kept["chosen_by_before"]
-
-
-def test_the_reference_as_anchor_holds_the_model(inputs):
-    settings = {"updates": 8, "lr": 1e-2, "kl_coef": 0.0, "eval_every": 8, "anchor": "reference", "anchor_rows": 4}
-    loose, held = (run(small(**settings, anchor_coef=coef), inputs) for coef in (1e-6, 3.0))
-    nats = [each.table(table="updates")["anchor_nats"].to_pylist() for each in (loose, held)]
-    assert nats[0][0] == pytest.approx(0, abs=1e-6)  # the policy is still the reference
-    assert nats[0][-1] > 2 * nats[1][-1] > 0
-
-
-def test_the_learning_rate_warms_up_and_falls_in_a_line():
-    from lib.model.ascent import lr_of
-
-    config = small(updates=5, lr=1.0, warmup=1, final_lr=0.2)
-    assert [lr_of(config, update) for update in range(5)] == pytest.approx([0.5, 0.8, 0.6, 0.4, 0.2])
-    assert lr_of(small(updates=1, lr=1.0, warmup=0, final_lr=0.2), 0) == 1.0

@@ -505,6 +505,7 @@ def test_the_terminal_remembers_forgets_and_says_what_had_no_room(talking, monke
     assert asked[1].turns[0].prompt == "Sort a list." and asked[1].turns[0].answer
     assert "no room for the first 1 turns" in text and "now window 2" in text and "(4 turns)" in text
     assert "found memory 'blocks', expected one of none, few-shot" in text
+    assert chatted(talking, "/model instruct", "/memory window 2", "/memory").rstrip().endswith("window 2")
 
 
 def test_ctrl_c_stops_the_story_and_not_the_program(engines, monkeypatch):

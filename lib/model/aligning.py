@@ -47,9 +47,6 @@ class Aligning(Config):
         None, ge=1, description="tinycatstories: its NUM_TOKENS, which divides the loss; null: max_new"
     )
     anchor_coef: float = Field(0.0, ge=0, description="weight of the loss on train stories, in nats per token")
-    anchor: Literal["stories", "reference"] = Field(
-        "stories", description="what the anchor holds to: the stories' own tokens, or what the start model says of them"
-    )
     anchor_rows: int = Field(4, ge=1, description="rows of train stories, of the model's max_length, in an update")
     method: Literal["full", "lora"] = Field("full", description="train every weight, or a low-rank addition")
     rank: int = Field(16, ge=1, description="lora: rank of the addition")
@@ -59,7 +56,6 @@ class Aligning(Config):
     samples_per_prompt: int = Field(8, ge=1, description="stories for each of them; rloo, grpo and dpo need two")
     lr: float = Field(3e-4, gt=0, description="learning rate after the warm-up")
     warmup: int = Field(2, ge=0, description="updates of linear warm-up")
-    final_lr: float = Field(1.0, ge=0, le=1, description="the last update's learning rate, as a share of lr; linear")
     clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: any")
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's two memories")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, on every weight")

@@ -21,7 +21,7 @@ from lib.model import preference, reinforce, rollouts
 from lib.model.aligning import Aligning
 from lib.model.batches import Batches
 from lib.model.compute import autocast
-from lib.model.network import IGNORE, Llama, nats_per_target
+from lib.model.network import Llama, nats_per_target
 from lib.model.rewards import Scores
 from lib.model.rollouts import Rollout
 from lib.model.training import Diverged
@@ -117,15 +117,9 @@ def step(climber: Climber, seen: Round, *, update: int, epoch: int) -> Taken:
     norm = float(torch.nn.utils.clip_grad_norm_(weights, config.clip or math.inf))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise Diverged(f"update {update + 1}: loss {loss}, gradient norm {norm}; use a smaller lr (now {config.lr:g})")
-    optimizer.param_groups[0]["lr"] = lr_of(config, update)
+    optimizer.param_groups[0]["lr"] = config.lr * min(1.0, (update + 1) / (config.warmup + 1))
     optimizer.step()
     return Taken(loss, norm, anchor_nats, math.fsum(margins) / len(margins) if margins else None)
-
-
-def lr_of(config: Aligning, update: int) -> float:
-    """The learning rate of this update: linear warm-up, times a straight line from 1 to `final_lr`."""
-    done = update / max(config.updates - 1, 1)
-    return config.lr * min(1.0, (update + 1) / (config.warmup + 1)) * (1 - done * (1 - config.final_lr))
 
 
 def losses(climber: Climber, seen: Round) -> Iterator[tuple[Tensor, list[float]]]:
@@ -184,19 +178,7 @@ def pull(climber: Climber, number: int) -> float | None:
     columns = (batch.ids_BT, batch.document_BT, batch.targets_BT)
     ids_BT, document_BT, targets_BT = (column.to(climber.device) for column in columns)
     with autocast(climber.device, climber.dtype):
-        logits_BTV = climber.policy(ids_BT, document_BT)
-        if climber.config.anchor == "reference":
-            with torch.no_grad():
-                reference_BTV = climber.reference(ids_BT, document_BT)
-            nats = divergence(logits_BTV, reference_BTV, targets_BT) / batch.num_targets
-        else:
-            nats = nats_per_target(logits_BTV=logits_BTV, targets_BT=targets_BT).sum() / batch.num_targets
+        nats = nats_per_target(logits_BTV=climber.policy(ids_BT, document_BT), targets_BT=targets_BT).sum()
+        nats = nats / batch.num_targets
     (climber.config.anchor_coef * nats).backward()
     return nats.item()
-
-
-def divergence(logits_BTV: Tensor, reference_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-    """KL(reference || policy) in nats, summed over the places that have a target."""
-    counted_BT = targets_BT != IGNORE
-    policy_NV, reference_NV = (each[counted_BT].float().log_softmax(-1) for each in (logits_BTV, reference_BTV))
-    return (reference_NV.exp() * (reference_NV - policy_NV)).sum()

@@ -24,7 +24,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from lib.errors import UserError
 from lib.model import compute, faults, gauge, heldout, parallel, seen, shares
 from lib.model.batches import Batch, Batches, ahead, pieces, pinned
 from lib.model.board import Board
@@ -101,8 +100,6 @@ def go(run: Run) -> None:
 def set_up(*, draft: Draft, model: Llama, training: Training, batches: Batches, held_out: Batches) -> Run:
     """The run at its last checkpoint, or at its start."""
     ranks = parallel.join(training)
-    if training.batch_size % training.accumulate:
-        raise UserError(f"accumulate {training.accumulate} does not divide batch_size {training.batch_size}")
     whole, trained = parallel.twins(model, ranks)
     trained.train()
     machine = parallel.prepare(trained, training, batches.row_length, ranks)

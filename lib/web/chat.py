@@ -82,11 +82,13 @@ def answer(line: str, setting: Setting, engines: Mapping[str, Engine], console: 
         return replace(setting, model=rest, memory=None)
     if command == "/temperature":
         return replace(setting, temperature=_temperature(rest))
-    if command == "/memory":
+    if command == "/memory" and not rest:
+        console.print(str(memory_of(setting.memory, engines[setting.model].layout)), style="dim")
+    elif command == "/memory":
         return replace(setting, memory=str(memory_of(rest, engines[setting.model].layout)))
-    if command == "/forget":
+    elif command == "/forget":
         return replace(setting, turns=())
-    if command == "/help":
+    elif command == "/help":
         console.print(_help(setting, engines), style="dim")
     elif command == "/open" and rest:
         tell(Asking(rest, "opening", temperature=setting.temperature), engines[setting.model], console)
